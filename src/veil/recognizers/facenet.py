@@ -1,0 +1,51 @@
+"""FaceNet: facenet-pytorch's `InceptionResnetV1`, 512-d (Schroff et al. 2015, arXiv:1503.03832)."""
+
+from pathlib import Path
+
+from facenet_pytorch import InceptionResnetV1
+from torch import nn
+from torch.nn import functional as F
+
+from veil.recognizers import weights as sources
+from veil.types import Embeddings, Images, view
+
+
+class FaceNet(nn.Module):
+    """Unit embeddings of aligned crops; always in eval mode, its weights frozen.
+
+    Args:
+        weights: `casia` (the frozen graph that installs with Veil), `casia_webface` or `vggface2` (facenet-pytorch's
+            downloads), or the path of a state dict (`.pt`, `.safetensors`).
+        cache: folder for the converted weights.
+    """
+
+    input_size = 160  # px
+    layers = ("conv2d_4b", "repeat_1", "mixed_6a", "repeat_2", "mixed_7a", "repeat_3", "block8")  # that GradCAM may see
+
+    def __init__(self, weights: str, cache: str) -> None:
+        super().__init__()
+        if weights == "casia":
+            state = sources.packaged_facenet(cache)
+        elif weights in sources.DOWNLOADS:
+            state = sources.downloaded_facenet(weights)
+        elif Path(weights).suffix in (".pt", ".pth", ".safetensors"):
+            state = sources.read_state(weights)
+        else:
+            raise ValueError(
+                f"recognizer.weights must be casia, {', '.join(sources.DOWNLOADS)} or a .pt/.safetensors file, "
+                f"got {weights!r}"
+            )
+        self.network = InceptionResnetV1()
+        self.network.load_state_dict({name: value for name, value in state.items() if not name.startswith("logits.")})
+        self.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> "FaceNet":
+        """Stay in eval mode: BatchNorm statistics and dropout of a frozen trunk never move."""
+        return super().train(False)
+
+    def forward(self, images: Images) -> Embeddings:
+        """Embed the view of each crop; differentiable in `images`."""
+        faces = view(images)
+        if faces.shape[-2:] != (self.input_size, self.input_size):
+            faces = F.interpolate(faces, (self.input_size, self.input_size), mode="bilinear", antialias=True)
+        return self.network((faces * 255 - 127.5) / 128)  # facenet-pytorch's fixed_image_standardization
