@@ -14,6 +14,7 @@ Photo = UInt8[ndarray, "h w 3"]
 Box = Float[ndarray, "4"]  # left, top, right, bottom in pixels
 
 MARGIN = 1.1  # side of the view over the longer side of MTCNN's box: best TAR@FAR=1e-3 of 1.0 to 1.3 on AT&T and LFW
+ALIGNMENT = b"mtcnn-1.1-256"  # names a way to align; crops made another way are not found again
 CENTRE_WEIGHT = 2.0  # facenet-pytorch's: box area minus this times the squared offset from the photo's centre
 
 

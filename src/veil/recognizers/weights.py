@@ -4,7 +4,6 @@ Every file is read with safetensors or `torch.load(weights_only=True)`, so no we
 """
 
 import importlib.metadata
-import importlib.util
 import os
 import re
 import urllib.error
@@ -15,6 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from veil.packages import packaged_file
+
 State = dict[str, Tensor]
 
 RELEASES = "https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9"
@@ -22,19 +23,6 @@ DOWNLOADS = {
     "vggface2": f"{RELEASES}/20180402-114759-vggface2.pt",
     "casia_webface": f"{RELEASES}/20180408-102900-casia-webface.pt",
 }
-
-
-def packaged_file(package: str, relative: str, distribution: str) -> Path:
-    """A file inside an installed package, found without importing the package.
-
-    Raises FileNotFoundError that names the distribution to install.
-    """
-    spec = importlib.util.find_spec(package)
-    folders = spec.submodule_search_locations if spec else None
-    path = Path(folders[0], relative) if folders else None
-    if path is None or not path.exists():
-        raise FileNotFoundError(f"{package}/{relative} is not installed; `pip install {distribution}` brings it")
-    return path
 
 
 def read_state(path: str | Path) -> State:

@@ -1,0 +1,22 @@
+"""Run one experiment: `python run.py masker=saliency ratio=0.25`; `-m` sweeps comma-separated values."""
+
+import hydra
+from hydra.errors import CompactHydraException
+from hydra.utils import get_method
+from omegaconf import DictConfig
+
+from veil.config import InputError, validate
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+def main(cfg: DictConfig) -> str:
+    """Check the config, run its task, return the run's folder."""
+    try:
+        config = validate(cfg)
+        return str(get_method(config.task["_target_"])(config))
+    except InputError as error:  # the user's to mend: one line, no traceback
+        raise CompactHydraException(f"error: {error}") from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""The schema that every run is checked against before anything loads."""
+
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+IMAGE_FORMATS = ("png", "jpg")
+VIEW_SIZE = 160  # px, `veil.types.VIEW * CROP`; a cell must be a whole number of pixels
+
+
+class InputError(ValueError):
+    """What a user can mend: the message names the knob, the allowed range and the value."""
+
+
+@dataclass
+class Split:
+    """How each person's photos are divided."""
+
+    gallery: float = 0.8
+
+    def __post_init__(self) -> None:
+        if not 0 < self.gallery < 1:
+            raise InputError(f"split.gallery is the share of photos enrolled, in (0, 1), got {self.gallery}")
+
+
+@dataclass
+class Choices:
+    """The option taken in each group; they name the run folder."""
+
+    task: str = MISSING
+    data: str = MISSING
+    recognizer: str = MISSING
+    masker: str = MISSING
+    inpainter: str = MISSING
+
+
+@dataclass
+class Config:
+    """What `python run.py key=value` may set."""
+
+    task: Any = MISSING
+    data: Any = MISSING
+    recognizer: Any = MISSING
+    head: Any = MISSING
+    masker: Any = MISSING
+    inpainter: Any = MISSING
+    metrics: Any = MISSING
+    trainer: Any = MISSING
+    logger: Any = MISSING
+    ratio: float = 0.25
+    cells: int | None = 16
+    seed: int = 0
+    split: Split = field(default_factory=Split)
+    batch_size: int = 16
+    workers: int = 0
+    image_format: str = "png"
+    outputs: str = "outputs"
+    cache: str = MISSING
+    choices: Choices = field(default_factory=Choices)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.ratio <= 1:
+            raise InputError(f"ratio is the share of the view to repaint, in (0, 1], got {self.ratio}")
+        if self.cells is not None and (self.cells < 2 or VIEW_SIZE % self.cells):
+            allowed = [cells for cells in range(2, VIEW_SIZE + 1) if VIEW_SIZE % cells == 0]
+            raise InputError(f"cells must be null or one of {allowed} (divisors of {VIEW_SIZE} px), got {self.cells}")
+        grid = (self.cells or VIEW_SIZE) ** 2
+        if round(self.ratio * grid) < 1:
+            raise InputError(f"ratio must be at least {0.5 / grid:.2g}, half a cell of {grid}, got {self.ratio}")
+        if not 0 <= self.seed < 2**32:
+            raise InputError(f"seed must be in [0, 2**32), got {self.seed}")
+        if self.batch_size < 1:
+            raise InputError(f"batch_size must be at least 1, got {self.batch_size}")
+        if self.workers < 0:
+            raise InputError(f"workers must be at least 0, got {self.workers}")
+        if self.image_format not in IMAGE_FORMATS:
+            raise InputError(f"image_format must be one of {IMAGE_FORMATS}, got {self.image_format!r}")
+
+
+def validate(cfg: DictConfig) -> Config:
+    """The resolved, range-checked config; groups become plain dicts that `hydra.utils.instantiate` takes.
+
+    Raises InputError for a value out of range; omegaconf's errors for a missing one.
+    """
+    return cast(Config, OmegaConf.to_object(cfg))
+
+
+ConfigStore.instance().store(name="schema", node=Config)

@@ -1,0 +1,39 @@
+"""From scores to masks of an exact size: the one place where the ratio is applied."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from veil.types import Masks, Scores, view_box
+
+
+def budget(scores: Scores, ratio: float, cells: int | None, size: tuple[int, int]) -> Masks:
+    """Mask the `round(ratio * cells**2)` cells of the view with the highest mean score.
+
+    Args:
+        scores: over the view, at any resolution; coarser ones are interpolated.
+        ratio: share of the view to mask, in (0, 1].
+        cells: side of the grid; `None`: single pixels.
+        size: height and width of the crop in pixels. Nothing outside its view is masked.
+
+    Raises ValueError where a score is not a number: no order, no mask.
+    """
+    if scores.isnan().any():
+        raise ValueError("the masker's scores hold NaN")
+    rows, columns = view_box(*size)
+    height, width = rows.stop - rows.start, columns.stop - columns.start
+    grid = _resample(scores, (cells, cells) if cells else (height, width))
+    flat = grid.flatten(1)
+    count = round(ratio * flat.shape[1])
+    chosen = flat.argsort(dim=1, descending=True, stable=True)[:, :count]
+    cover = torch.zeros_like(flat).scatter(1, chosen, 1.0).view_as(grid)
+    masks = torch.zeros(len(scores), 1, *size, dtype=torch.bool, device=scores.device)
+    masks[..., rows, columns] = F.interpolate(cover, (height, width)).bool()
+    return masks
+
+
+def _resample(scores: Scores, grid: tuple[int, int]) -> Float[Tensor, "b 1 rows columns"]:
+    if scores.shape[1] < grid[0] or scores.shape[2] < grid[1]:
+        return F.interpolate(scores[:, None], grid, mode="bilinear", align_corners=False)
+    return F.adaptive_avg_pool2d(scores[:, None], grid)

@@ -1,0 +1,45 @@
+"""What a reader must know before believing a run's figures."""
+
+from collections.abc import Mapping, Sequence
+
+from veil.metrics.intervals import Interval
+
+WEAK_ACCURACY = 0.9  # a recogniser below this on clear probes cannot show privacy
+WIDE = 0.2  # an interval wider than this says little
+
+
+def raise_flags(
+    metrics: Mapping[str, Interval],
+    *,
+    unchanged: int,
+    faces: int,
+    ratio: float,
+    cells: int,
+    not_found: Sequence[str],
+    single_photo: int,
+) -> list[str]:
+    """One sentence for each assumption that failed.
+
+    Args:
+        unchanged: outputs equal to their input.
+        faces: probes measured.
+        cells: cells in the whole grid, not its side.
+        not_found: keys of photos without a detected face.
+        single_photo: people with one photo, who have no probe.
+    """
+    flags = []
+    if unchanged:
+        flags.append(f"output equals input for {unchanged} of {faces} faces: nothing was repainted there")
+    coverage = metrics.get("check/coverage")
+    if coverage and abs(coverage.value - ratio) > 1 / cells:
+        flags.append(f"coverage {coverage.value:.4f} is not the ratio {ratio} to one cell")
+    for name, figure in metrics.items():
+        if name.startswith("clear/") and figure.value < WEAK_ACCURACY:
+            flags.append(f"weak recogniser: {name} is {figure.value:.3f}, below {WEAK_ACCURACY}, on clear photos")
+        if name.startswith("privacy/") and not name.endswith("cosine") and figure.high - figure.low > WIDE:
+            flags.append(f"wide interval: {name} is known to +-{50 * (figure.high - figure.low):.0f} points only")
+    if not_found:
+        flags.append(f"no face found in {len(not_found)} photos, which are left out: {', '.join(not_found[:5])}")
+    if single_photo:
+        flags.append(f"{single_photo} people have one photo: they are enrolled and never probed")
+    return flags

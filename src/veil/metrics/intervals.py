@@ -1,0 +1,88 @@
+"""Means over faces with 95 % intervals over people."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+LEVEL = 0.95
+
+
+class Interval(NamedTuple):
+    """A mean, its 95 % interval, and the number of faces it is the mean of."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+def bootstrap_mean(
+    values: Float[np.ndarray, " n"], people: Int[np.ndarray, " n"], resamples: int = 1000, seed: int = 0
+) -> Interval:
+    """Percentile interval of the mean of `values`, resampling people with replacement (Efron 1979).
+
+    Photos of one person are alike, so people are the independent units (cluster bootstrap; Davison and Hinkley 1997,
+    section 3.8). A proportion of exactly 0 or 1 has no spread to resample: its interval is Clopper and Pearson's
+    (1934) with one trial a person.
+    """
+    _, person = np.unique(people, return_inverse=True)
+    totals, counts = np.bincount(person, values), np.bincount(person)
+    mean = float(values.mean())
+    if np.all(values == values[0]) and mean in (0.0, 1.0):
+        reach = ((1 - LEVEL) / 2) ** (1 / len(counts))
+        low, high = (reach, 1.0) if mean else (0.0, 1 - reach)
+        return Interval(mean, low, high, len(values))
+    uniform = np.full(len(counts), 1 / len(counts))
+    draws = np.random.default_rng(seed).multinomial(len(counts), uniform, size=resamples)
+    means = (draws @ totals) / (draws @ counts)
+    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(mean, float(low), float(high), len(values))
+
+
+def people_mean(
+    values: Float[np.ndarray, " n"], people: Int[np.ndarray, " n"], resamples: int = 1000
+) -> Interval | None:
+    """Mean and interval of the values that are numbers; `None` where none is."""
+    concerned = ~np.isnan(values)
+    if not concerned.any():
+        return None
+    return bootstrap_mean(values[concerned], people[concerned], resamples)
+
+
+class PeopleMean(Metric):
+    """Mean of a figure that each face has, with its interval; subclasses `add` the figure in `update`.
+
+    A face that the figure does not concern (a wrong prediction cannot be fooled) counts as NaN and is left out.
+    """
+
+    higher_is_better: bool | None = None
+    full_state_update = False
+    undefined = "no face that it concerns"  # why `compute` may have nothing to give
+    values: list[Tensor]
+    identities: list[Tensor]
+
+    def __init__(self, resamples: int = 1000) -> None:
+        super().__init__()
+        self.resamples = resamples
+        self.add_state("values", default=[], dist_reduce_fx="cat")
+        self.add_state("identities", default=[], dist_reduce_fx="cat")
+
+    def add(self, values: Float[Tensor, " b"], identities: Int[Tensor, " b"]) -> None:
+        """Take one value a face."""
+        self.values.append(values.detach().double())
+        self.identities.append(identities)
+
+    def compute(self) -> Interval | None:
+        """The mean and its interval; `None` where no face has the figure."""
+        values, identities = dim_zero_cat(self.values), dim_zero_cat(self.identities)
+        return people_mean(values.cpu().numpy(), identities.cpu().numpy(), self.resamples)
+
+
+def where(condition: Tensor, values: Tensor) -> Float[Tensor, " b"]:
+    """`values` of the faces that `condition` holds for; NaN for the others."""
+    return torch.where(condition, values.double(), torch.nan)

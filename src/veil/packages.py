@@ -1,0 +1,17 @@
+"""Files that install with a package."""
+
+import importlib.util
+from pathlib import Path
+
+
+def packaged_file(package: str, relative: str, distribution: str) -> Path:
+    """A file or folder inside an installed package, found without importing the package.
+
+    Raises FileNotFoundError that names the distribution to install.
+    """
+    spec = importlib.util.find_spec(package)
+    folders = spec.submodule_search_locations if spec else None
+    path = Path(folders[0], relative) if folders else None
+    if path is None or not path.exists():
+        raise FileNotFoundError(f"{package}/{relative} is not installed; `pip install {distribution}` brings it")
+    return path

@@ -1,0 +1,67 @@
+"""Images as pixels and files."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from numpy import ndarray
+from PIL import Image, ImageDraw
+
+from veil.types import Images, Masks
+
+JPEG_QUALITY = 95
+
+
+def to_pixels(images: Images) -> UInt8[ndarray, "b h w 3"]:
+    """8-bit RGB."""
+    return (images.detach() * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+
+
+def to_images(pixels: UInt8[ndarray, "b h w 3"]) -> Images:
+    """RGB in [0, 1]."""
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
+
+
+def as_saved(images: Images, image_format: str) -> Images:
+    """What a reader of the file gets: 8 bits a channel, and JPEG's losses where that is the format."""
+    pixels = to_pixels(images)
+    if image_format == "jpg":
+        pixels = np.stack([np.array(Image.open(io.BytesIO(_encode(face, "jpg")))) for face in pixels])
+    return to_images(pixels).to(images.device)
+
+
+def save(pixels: UInt8[ndarray, "h w 3"] | UInt8[ndarray, "h w"], path: Path) -> None:
+    """Write an image in the format of its suffix, without metadata."""
+    path.write_bytes(_encode(pixels, path.suffix.removeprefix(".")))
+
+
+def _encode(pixels: ndarray, image_format: str) -> bytes:
+    buffer = io.BytesIO()
+    options = {"quality": JPEG_QUALITY, "subsampling": 0} if image_format == "jpg" else {}
+    Image.fromarray(pixels).save(buffer, "jpeg" if image_format == "jpg" else image_format, **options)
+    return buffer.getvalue()
+
+
+def mask_pixels(masks: Masks) -> UInt8[ndarray, "b h w"]:
+    """White where masked."""
+    return masks[:, 0].byte().mul(255).cpu().numpy()
+
+
+def sample_sheet(originals: Sequence[Path], masks: Sequence[Path], results: Sequence[Path]) -> Image.Image:
+    """Three labelled rows: originals, what is masked (red), results; one column a person."""
+    rows = [[Image.open(path).convert("RGB") for path in paths] for paths in (originals, originals, results)]
+    red = Image.new("RGB", rows[0][0].size, (220, 40, 40))
+    for face, path in zip(rows[1], masks, strict=True):
+        face.paste(Image.blend(face, red, 0.65), mask=Image.open(path).convert("L"))
+    size, margin = rows[0][0].width, 24
+    sheet = Image.new("RGB", (size * len(results), (size + margin) * 3), "white")
+    draw = ImageDraw.Draw(sheet)
+    for number, (label, row) in enumerate(zip(("original", "mask", "repainted"), rows, strict=True)):
+        top = number * (size + margin)
+        draw.text((6, top + 2), label, fill="black", font_size=16)
+        for column, face in enumerate(row):
+            sheet.paste(face, (column * size, top + margin))
+    return sheet

@@ -1,0 +1,61 @@
+"""The recogniser whose gradients the masker sees, and the people it knows."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from veil.types import Embeddings, Identities, Images
+
+
+class WhiteBox(nn.Module):
+    """A recogniser with a classifier of the enrolled people and their gallery centroids.
+
+    Args:
+        recognizer: images -> unit embeddings, frozen.
+        head: embeddings -> logits over the enrolled people.
+        centroids: `(people, d)` unit vectors, the mean gallery embedding of each person.
+    """
+
+    centroids: Tensor
+
+    def __init__(self, recognizer: nn.Module, head: nn.Module, centroids: Float[Tensor, "people d"]) -> None:
+        super().__init__()
+        self.recognizer, self.head = recognizer, head
+        self.register_buffer("centroids", centroids)
+        self.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> "WhiteBox":
+        """Stay in eval mode whatever is done around it."""
+        return super().train(False)
+
+    def forward(self, images: Images) -> Embeddings:
+        """Embed."""
+        return self.recognizer(images)
+
+    def logits(self, embeddings: Embeddings) -> Float[Tensor, "b people"]:
+        """The classifier's evidence for each enrolled person."""
+        return self.head(embeddings)
+
+    def loss(self, images: Images, identities: Identities) -> Float[Tensor, " b"]:
+        """Cross-entropy of each face's true person."""
+        return F.cross_entropy(self.logits(self(images)), identities, reduction="none")
+
+    def similarity(self, images: Images, identities: Identities) -> Float[Tensor, " b"]:
+        """Cosine of each face to its person's centroid."""
+        return (self(images) * self.centroids[identities]).sum(dim=1)
+
+
+def centroids(embeddings: Embeddings, identities: Identities, people: int) -> Float[Tensor, "people d"]:
+    """Unit mean embedding of each person."""
+    total = torch.zeros(people, embeddings.shape[1]).index_add_(0, identities, embeddings)
+    return F.normalize(total, dim=1)
+
+
+def best_matches(
+    embeddings: Embeddings, gallery: Float[Tensor, "g d"], identities: Float[Tensor, " g"] | Tensor, people: int
+) -> Float[Tensor, "b people"]:
+    """The highest cosine of each face to any gallery photo of each person; -2 for a person with none."""
+    scores = embeddings @ gallery.T
+    best = scores.new_full((len(scores), people), -2.0)
+    return best.scatter_reduce(1, identities.expand_as(scores), scores, "amax")

@@ -1,0 +1,177 @@
+"""Anonymise the probes, attack the results, measure what is left."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from hydra.utils import instantiate
+from pytorch_lightning.callbacks import LambdaCallback
+from torchmetrics import MetricCollection
+
+from veil.anonymization import Anonymization
+from veil.config import VIEW_SIZE, Config
+from veil.data.faces import Enrolment, FaceSet, enrol
+from veil.metrics.flags import raise_flags
+from veil.metrics.intervals import PeopleMean, people_mean
+from veil.pictures import mask_pixels, sample_sheet, save, to_pixels
+from veil.progress import Stages, console
+from veil.recognizers.whitebox import WhiteBox, centroids
+from veil.report.tables import metrics_table
+from veil.store import Row, RunFolder, evaluation_folder, write_csv
+from veil.tasks.finetune import embed_both, fitted_head, quiet_lightning
+from veil.tracking import publish
+from veil.types import Faces, Images, Masks
+
+SAMPLES = 8  # people shown in samples.png
+
+
+def evaluate(config: Config) -> Path:
+    """Make the run's folder, or find it; print its figures."""
+    run = evaluation_folder(config)
+    with run.claimed():
+        if run.complete:
+            console.print(f"Found the finished run in {run.path}")
+        else:
+            with run.writing() as folder:
+                _make(config, run, folder)
+            name = f"{config.choices.masker}-{config.choices.inpainter}-{config.ratio:g}"
+            publish(instantiate(config.logger)(name=name), run)
+    figures = run.metrics()
+    console.print(metrics_table(figures))
+    for flag in figures["flags"]:
+        console.print(f"[bold yellow]flag[/]: {flag}")
+    console.print(f"Pictures: {run.path / 'samples.png'}\nResults:  {run.path / 'results'}", soft_wrap=True)
+    return run.path
+
+
+def _make(config: Config, run: RunFolder, folder: Path) -> None:
+    stages = Stages()
+    with stages.clock("set-up"):
+        quiet_lightning()
+        photos = instantiate(config.data)
+        trainer = instantiate(config.trainer)
+        recognizer = instantiate(config.recognizer).to(trainer.strategy.root_device)
+        masker, inpainter = instantiate(config.masker), instantiate(config.inpainter)
+        metrics = named_metrics(config)
+    enrolment = enrol(photos, config.split.gallery, config.seed, config.cache, stages)
+    gallery, probes = embed_both(recognizer, enrolment, config.cache, stages)
+    head = fitted_head(config, recognizer, enrolment, (gallery, probes), stages)
+    identities = torch.tensor(enrolment.gallery.identities)
+    whitebox = WhiteBox(recognizer, head, centroids(gallery, identities, len(enrolment.people)))
+
+    done = {row["key"] for row in run.rows()}
+    todo = enrolment.probes.select(i for i, key in enumerate(enrolment.probes.keys) if key not in done)
+    if done:
+        console.print(f"Resuming after {len(done)} of {len(enrolment.probes)} faces")
+    writer = Writer(run, folder, enrolment.probes, config.image_format)
+    module = Anonymization(
+        whitebox,
+        masker,
+        inpainter,
+        metrics,
+        ratio=config.ratio,
+        cells=config.cells,
+        image_format=config.image_format,
+        clear=dict(zip(enrolment.probes.keys, probes, strict=True)),
+        gallery=(gallery, identities),
+        people=enrolment.people,
+        keep=writer,
+        stages=stages,
+    )
+    with stages.bar("anonymize", len(todo)) as advance:
+        trainer.callbacks.append(LambdaCallback(on_test_batch_end=lambda *args: advance(len(args[3].keys))))
+        if len(todo):
+            trainer.test(module, todo.loader(config.batch_size, config.workers), verbose=False)
+    rows = {row["key"]: row for row in run.rows()}
+    _conclude(config, folder, enrolment, [rows[key] for key in enrolment.probes.keys], metrics, stages)
+
+
+def named_metrics(config: Config) -> MetricCollection:
+    """The metrics of the run; `{recognizer}` in a name becomes the recogniser's."""
+    template = instantiate(config.metrics)
+    names = {name: name.format(recognizer=config.choices.recognizer) for name in template}
+    return MetricCollection({names[name]: metric for name, metric in template.items()}, compute_groups=False)
+
+
+class Writer:
+    """Keeps each face's files, then its row, so that a killed run loses no face and does none twice.
+
+    Names as in the 2022 study: `{image-id}-generated-label-{class-id}.png`, and `-masks-`, `-img-`.
+    """
+
+    def __init__(self, run: RunFolder, folder: Path, probes: FaceSet, image_format: str) -> None:
+        self.run, self.folder, self.image_format = run, folder, image_format
+        self.numbers = dict(zip(probes.keys, probes.numbers, strict=True))
+        for name in ("results", "masks", "original"):
+            (folder / name).mkdir(exist_ok=True)
+
+    def __call__(self, faces: Faces, masks: Masks, results: Images, rows: list[Row]) -> None:
+        """Write a batch."""
+        pictures = zip(to_pixels(faces.images), mask_pixels(masks), to_pixels(results), strict=True)
+        for row, (original, mask, result) in zip(rows, pictures, strict=True):
+            files = self.files(row)
+            save(original, self.folder / files["original"])
+            save(mask, self.folder / files["mask"])
+            save(result, self.folder / files["result"])
+            row |= files
+        self.run.add(rows)
+
+    def files(self, row: Row) -> dict[str, str]:
+        """Where a face's pictures go; masks are always lossless."""
+        number, label = self.numbers[row["key"]], row["label"]
+        return {
+            "original": f"original/{number}-img-label-{label}.{self.image_format}",
+            "mask": f"masks/{number}-masks-label-{label}.png",
+            "result": f"results/{number}-generated-label-{label}.{self.image_format}",
+        }
+
+
+def _conclude(
+    config: Config, folder: Path, enrolment: Enrolment, rows: list[Row], metrics: MetricCollection, stages: Stages
+) -> None:
+    """Means, intervals, flags, pictures, from the rows alone."""
+    figures, absent = {}, {}
+    people = np.array([row["label"] for row in rows])
+    for name, metric in metrics.items():
+        assert isinstance(metric, PeopleMean)
+        values = np.array([np.nan if row[name] is None else row[name] for row in rows])
+        interval = people_mean(values, people, metric.resamples)
+        if interval is None:
+            absent[name] = metric.undefined
+        else:
+            figures[name] = interval
+    probed = set(enrolment.probes.identities)
+    flags = raise_flags(
+        figures,
+        unchanged=sum(row["unchanged"] for row in rows),
+        faces=len(rows),
+        ratio=config.ratio,
+        cells=(config.cells or VIEW_SIZE) ** 2,
+        not_found=enrolment.not_found,
+        single_photo=len(enrolment.people) - len(probed),
+    )
+    write_csv(rows, folder / "manifest.csv")
+    shown = _one_a_person(rows)
+    paths = [[folder / row[kind] for row in shown] for kind in ("original", "mask", "result")]
+    sample_sheet(*paths).save(folder / "samples.png")
+    contents = {
+        "metrics": {name: interval._asdict() for name, interval in figures.items()},
+        "flags": flags,
+        "absent": absent,
+        "faces": {
+            "people": len(enrolment.people),
+            "gallery": len(enrolment.gallery),
+            "probes": len(rows),
+            "not_found": enrolment.not_found,
+        },
+        "timings": {stage: round(seconds, 3) for stage, seconds in stages.seconds.items()},
+    }
+    (folder / "metrics.json").write_text(json.dumps(contents, indent=2))
+
+
+def _one_a_person(rows: list[Row]) -> list[Row]:
+    """The first probe of `SAMPLES` people spread over the data set."""
+    first = list({row["label"]: row for row in reversed(rows)}.values())[::-1]
+    step = max(len(first) // SAMPLES, 1)
+    return first[::step][:SAMPLES]

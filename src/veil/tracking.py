@@ -1,0 +1,92 @@
+"""Loggers: where a finished run's figures and pictures go. Clear photos stay here unless asked for by name."""
+
+import csv
+import netrc
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
+
+from veil.progress import console
+from veil.store import RunFolder
+
+IMAGES = 8  # of each kind that are logged
+
+
+class VeilWandb(WandbLogger):
+    """A WandbLogger that says whether clear photos may be logged."""
+
+    originals: bool = False
+
+
+def wandb_logger(
+    name: str, project: str, group: str, job_type: str, save_dir: str, originals: bool = False
+) -> WandbLogger:
+    """Weights & Biases; offline unless the user is logged in or WANDB_MODE says otherwise."""
+    import wandb
+
+    Path(save_dir).mkdir(parents=True, exist_ok=True)
+    mode = os.environ.get("WANDB_MODE") or ("online" if _logged_in() else "offline")
+    run = wandb.init(
+        name=name,
+        project=project,
+        group=group,
+        job_type=job_type,
+        dir=save_dir,
+        mode=mode,  # type: ignore[arg-type]
+        settings=wandb.Settings(silent=True),
+    )
+    logger = VeilWandb(experiment=run)
+    logger.originals = originals
+    return logger
+
+
+def csv_logger(name: str, save_dir: str, originals: bool = False) -> CSVLogger:
+    """Lightning's CSV logger, in `<save_dir>/csv/<name>`."""
+    return CSVLogger(Path(save_dir, "csv"), name=name)
+
+
+def _logged_in() -> bool:
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    path = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
+    return path.exists() and netrc.netrc(str(path)).authenticators(host) is not None
+
+
+def publish(logger: Logger, run: RunFolder) -> None:
+    """Log a complete run: flat config, every figure with its interval, masks and results; then finish."""
+    figures = run.metrics()
+    logger.log_hyperparams(flat(run.config))
+    logger.log_metrics(flat(figures["metrics"]) | {"flags": len(figures["flags"])})
+    if isinstance(logger, VeilWandb):
+        _log_pictures(logger, run)
+        logger.experiment.summary["flags"] = figures["flags"]
+    logger.finalize("success")
+    if isinstance(logger, WandbLogger):
+        experiment = logger.experiment
+        experiment.finish()
+        place = f"wandb sync {Path(experiment.dir).parent}" if experiment.offline else experiment.url
+        console.print(f"W&B:      {place}", soft_wrap=True)
+
+
+def _log_pictures(logger: VeilWandb, run: RunFolder) -> None:
+    manifest = run.path / "manifest.csv"
+    if not manifest.exists():
+        return
+    with manifest.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    shown = rows[:: max(len(rows) // IMAGES, 1)][:IMAGES]
+    for kind in ("mask", "result", *(["original"] if logger.originals else [])):
+        logger.log_image(f"pictures/{kind}", [str(run.path / row[kind]) for row in shown])  # no names
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"a": {"b": 1}}` -> `{"a/b": 1}`."""
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        leaves |= flat(value, f"{prefix}{key}/") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return leaves
