@@ -13,6 +13,7 @@ from torchmetrics import MetricCollection
 
 from veil.data.align import find_faces
 from veil.maskers.budget import budget
+from veil.metrics.intervals import PeopleMean
 from veil.metrics.utility import coverage
 from veil.pictures import as_saved, to_pixels
 from veil.progress import Stages
@@ -32,6 +33,7 @@ class Anonymization(pl.LightningModule):
         clear: clear embedding of each probe by its key.
         gallery: clear embeddings of the enrolled photos and their identities.
         keep: takes the batch's faces, masks, results and one row of figures a face.
+
     """
 
     def __init__(
@@ -125,7 +127,11 @@ class Anonymization(pl.LightningModule):
         """Each metric's value for each face; the means are taken over the whole run, at its end."""
         self.metrics.reset()
         self.metrics.update(**evidence)
-        return {name: metric.values[0].tolist() for name, metric in self.metrics.items()}
+        batch: dict[str, list[float]] = {}
+        for name, metric in self.metrics.items():
+            assert isinstance(metric, PeopleMean)
+            batch[name] = metric.values[0].tolist()
+        return batch
 
     def _matches(self, embeddings: Embeddings) -> Float[Tensor, "b people"]:
         photos, identities = (part.to(embeddings.device) for part in self.gallery)

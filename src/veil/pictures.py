@@ -52,10 +52,10 @@ def mask_pixels(masks: Masks) -> UInt8[ndarray, "b h w"]:
 
 def sample_sheet(originals: Sequence[Path], masks: Sequence[Path], results: Sequence[Path]) -> Image.Image:
     """Three labelled rows: originals, what is masked (red), results; one column a person."""
-    rows = [[Image.open(path).convert("RGB") for path in paths] for paths in (originals, originals, results)]
+    rows = [[_load(path) for path in paths] for paths in (originals, originals, results)]
     red = Image.new("RGB", rows[0][0].size, (220, 40, 40))
     for face, path in zip(rows[1], masks, strict=True):
-        face.paste(Image.blend(face, red, 0.65), mask=Image.open(path).convert("L"))
+        face.paste(Image.blend(face, red, 0.65), mask=_load(path).convert("L"))
     size, margin = rows[0][0].width, 24
     sheet = Image.new("RGB", (size * len(results), (size + margin) * 3), "white")
     draw = ImageDraw.Draw(sheet)
@@ -65,3 +65,8 @@ def sample_sheet(originals: Sequence[Path], masks: Sequence[Path], results: Sequ
         for column, face in enumerate(row):
             sheet.paste(face, (column * size, top + margin))
     return sheet
+
+
+def _load(path: Path) -> Image.Image:
+    with Image.open(path) as image:
+        return image.convert("RGB")

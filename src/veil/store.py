@@ -26,14 +26,17 @@ Row = dict[str, Any]
 def digest(config: Mapping[str, Any]) -> str:
     """Eight hexadecimal digits of everything in `config` that can change a result, and of Veil's version."""
     kept = {key: value for key, value in config.items() if key not in INDIFFERENT}
-    text = json.dumps({"veil": version("veil"), **_without_cache(kept)}, sort_keys=True)
+    text = json.dumps({"veil": version("veil"), **_canonical(kept)}, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
 
 
-def _without_cache(node: Any) -> Any:
+def _canonical(node: Any) -> Any:
+    """Without caches; 3 and 3.0 alike."""
     if isinstance(node, dict):
-        return {key: _without_cache(value) for key, value in node.items() if key != "cache"}
-    return node
+        return {key: _canonical(value) for key, value in node.items() if key != "cache"}
+    if isinstance(node, list):
+        return [_canonical(value) for value in node]
+    return float(node) if isinstance(node, int) and not isinstance(node, bool) else node
 
 
 def evaluation_folder(config: Config) -> "RunFolder":

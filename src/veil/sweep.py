@@ -34,7 +34,7 @@ class Sweep(Callback):
         """Report a failed job at once, and let the others go on."""
         if config.hydra.mode.name != "MULTIRUN":
             return
-        outcome = {"overrides": list(config.hydra.overrides.task)}
+        outcome: dict[str, Any] = {"overrides": list(config.hydra.overrides.task)}
         if job_return.status == JobStatus.FAILED:
             error = job_return._return_value  # `return_value` would raise it
             outcome["error"] = str(error)

@@ -14,8 +14,8 @@ from PIL import Image, ImageOps
 from torch.utils.data import DataLoader, Dataset
 
 from veil.config import InputError
-from veil.data.align import ALIGNMENT, Photo as Pixels
-from veil.data.align import crop_face, find_faces
+from veil.data.align import ALIGNMENT, crop_face, find_faces
+from veil.data.align import Photo as Pixels
 from veil.data.folder import Photo
 from veil.data.split import face_seed, per_person
 from veil.progress import Stages

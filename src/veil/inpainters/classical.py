@@ -37,10 +37,12 @@ def pixelate(faces: Faces, masks: Masks, block: int) -> Images:
     if not 1 <= block <= min(size):
         raise InputError(f"inpainter.block is in pixels and must be in [1, {min(size)}], got {block}")
     mosaic = F.avg_pool2d(faces.images, block, ceil_mode=True)
-    return paste_back(faces.images, mosaic.repeat_interleave(block, 2).repeat_interleave(block, 3)[..., : size[0], : size[1]], masks)
+    return paste_back(
+        faces.images, mosaic.repeat_interleave(block, 2).repeat_interleave(block, 3)[..., : size[0], : size[1]], masks
+    )
 
 
-def telea(faces: Faces, masks: Masks, radius: float = 3) -> Images:
+def telea(faces: Faces, masks: Masks, radius: float) -> Images:
     """Fast marching from the mask's border inwards (Telea 2004); OpenCV's, in 8 bits."""
     pixels = (faces.images * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
     holes = masks[:, 0].byte().cpu().numpy()

@@ -18,6 +18,7 @@ def budget(scores: Scores, ratio: float, cells: int | None, size: tuple[int, int
         size: height and width of the crop in pixels. Nothing outside its view is masked.
 
     Raises ValueError where a score is not a number: no order, no mask.
+
     """
     if scores.isnan().any():
         raise ValueError("the masker's scores hold NaN")

@@ -26,6 +26,7 @@ def raise_flags(
         cells: cells in the whole grid, not its side.
         not_found: keys of photos without a detected face.
         single_photo: people with one photo, who have no probe.
+
     """
     flags = []
     if unchanged:

@@ -24,6 +24,7 @@ class SSIM(PeopleMean):
         similarity = structural_similarity_index_measure(
             view(anonymized), view(images), data_range=1.0, reduction="none"
         )
+        assert isinstance(similarity, Tensor)  # a tuple only where the full map is asked for
         self.add(similarity, identities)
 
 
@@ -34,9 +35,7 @@ class PSNR(PeopleMean):
 
     def update(self, images: Images, anonymized: Images, identities: Identities) -> None:
         """See the module."""
-        ratio = peak_signal_noise_ratio(
-            view(anonymized), view(images), data_range=1.0, reduction="none", dim=(1, 2, 3)
-        )
+        ratio = peak_signal_noise_ratio(view(anonymized), view(images), data_range=1.0, reduction="none", dim=(1, 2, 3))
         self.add(where(ratio.isfinite(), ratio), identities)
 
 

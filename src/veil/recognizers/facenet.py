@@ -17,6 +17,7 @@ class FaceNet(nn.Module):
         weights: `casia` (the frozen graph that installs with Veil), `casia_webface` or `vggface2` (facenet-pytorch's
             downloads), or the path of a state dict (`.pt`, `.safetensors`).
         cache: folder for the converted weights.
+
     """
 
     input_size = 160  # px

@@ -15,6 +15,7 @@ class WhiteBox(nn.Module):
         recognizer: images -> unit embeddings, frozen.
         head: embeddings -> logits over the enrolled people.
         centroids: `(people, d)` unit vectors, the mean gallery embedding of each person.
+
     """
 
     centroids: Tensor

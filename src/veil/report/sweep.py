@@ -15,7 +15,8 @@ from rich.table import Table
 from veil.progress import console
 from veil.store import write_csv
 
-SHOWN = ("fooled", "accuracy", "rank1", "cosine", "ssim", "detected")  # in the console; summary.csv has them all
+SETTINGS = ("data", "recognizer", "masker", "inpainter", "ratio", "seed")
+SHOWN = ("fooled", "rank1", "cosine", "ssim", "detected")  # in the console; summary.csv has them all
 UTILITY, PRIVACY = "utility/ssim", "fooled"  # the frontier's axes
 
 Run = dict[str, Any]
@@ -44,7 +45,7 @@ def _read(folder: Path) -> Run:
 
 
 def _flat(run: Run) -> dict[str, Any]:
-    row = {key: run[key] for key in ("data", "recognizer", "masker", "inpainter", "ratio", "seed")}
+    row = {key: run[key] for key in SETTINGS}
     for name, figure in run["metrics"].items():
         row |= {name: figure["value"], f"{name}/low": figure["low"], f"{name}/high": figure["high"]}
         row[f"{name}/n"] = figure["n"]
@@ -52,41 +53,49 @@ def _flat(run: Run) -> dict[str, Any]:
 
 
 def _table(runs: Sequence[Run]) -> Table:
+    """One line a run: the settings that vary, the figures that matter most, and how many flags were raised."""
+    settings = [key for key in SETTINGS if len({run[key] for run in runs}) > 1 or key in ("masker", "ratio")]
     names = [name for name in runs[0]["metrics"] if name.split("/")[-1] in SHOWN and not name.startswith("clear")]
-    table = Table("masker", "inpainter", "ratio", "seed", *(name.removeprefix("privacy/") for name in names), "flags")
+    table = Table(*settings, *(name.split("/")[-1] for name in names), "flags")
     for run in runs:
         cells = [_cell(run["metrics"].get(name)) for name in names]
-        settings = (run["masker"], run["inpainter"], f"{run['ratio']}", f"{run['seed']}")
-        table.add_row(*settings, *cells, str(len(run["flags"])))
+        table.add_row(*(str(run[key]) for key in settings), *cells, str(len(run["flags"])))
     return table
 
 
 def _cell(figure: Mapping[str, float] | None) -> str:
-    return f"{figure['value']:.2f} [dim]{figure['low']:.2f}..{figure['high']:.2f}[/]" if figure else "absent"
+    return f"{figure['value']:.2f}\n[dim]{figure['low']:.2f}..{figure['high']:.2f}[/]" if figure else "absent"
 
 
 def frontier(runs: Sequence[Run], path: Path) -> None:
     """Utility against privacy, one line for each masker and inpainter, error bars of 95 %."""
-    lines: dict[str, list[tuple[Mapping[str, float], Mapping[str, float], float]]] = {}
-    for run in runs:
-        privacy = next((run["metrics"][name] for name in run["metrics"] if name.endswith(f"/{PRIVACY}")), None)
-        if privacy and UTILITY in run["metrics"]:
-            label = f"{run['masker']} + {run['inpainter']}"
-            lines.setdefault(label, []).append((privacy, run["metrics"][UTILITY], run["ratio"]))
+    lines: dict[str, list[Run]] = {}
+    privacy = {
+        run["folder"]: next((name for name in run["metrics"] if name.endswith(f"/{PRIVACY}")), "") for run in runs
+    }
+    for run in sorted(runs, key=lambda run: run["ratio"]):
+        if privacy[run["folder"]] and UTILITY in run["metrics"]:
+            lines.setdefault(f"{run['masker']} + {run['inpainter']}", []).append(run)
     figure, axes = plt.subplots(figsize=(7, 5), layout="constrained")
-    for label, points in lines.items():
-        points.sort(key=lambda point: point[2])
-        x, y = ([point[axis]["value"] for point in points] for axis in (0, 1))
-        bars = [_reach([point[axis] for point in points]) for axis in (0, 1)]
-        axes.errorbar(x, y, xerr=bars[0], yerr=bars[1], marker="o", capsize=2, label=label)
-        for privacy, utility, ratio in points:
-            at = (privacy["value"], utility["value"])
-            axes.annotate(f"{ratio:g}", at, textcoords="offset points", xytext=(5, 5), fontsize=8)
-    axes.set(xlabel="faces that fool the recogniser (share, 95 % interval)", ylabel="SSIM of the face", xlim=(-0.02, 1.02))
+    for label, line in lines.items():
+        across = [run["metrics"][_privacy(run)] for run in line]
+        up = [run["metrics"][UTILITY] for run in line]
+        x, y = [point["value"] for point in across], [point["value"] for point in up]
+        axes.errorbar(x, y, xerr=_reach(across), yerr=_reach(up), marker="o", capsize=2, label=label)
+        for at, run in zip(zip(x, y, strict=True), line, strict=True):
+            axes.annotate(f"{run['ratio']:g}", at, textcoords="offset points", xytext=(5, 5), fontsize=8)
+    axes.set(
+        xlabel="faces that fool the recogniser (share, 95 % interval)", ylabel="SSIM of the face", xlim=(-0.02, 1.02)
+    )
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=150)
     plt.close(figure)
+
+
+def _privacy(run: Run) -> str:
+    """Name of the run's privacy figure; empty where it has none."""
+    return next((name for name in run["metrics"] if name.endswith(f"/{PRIVACY}")), "")
 
 
 def _reach(figures: Sequence[Mapping[str, float]]) -> list[list[float]]:

@@ -55,10 +55,10 @@ def _make(config: Config, run: RunFolder, folder: Path) -> None:
         masker, inpainter = instantiate(config.masker), instantiate(config.inpainter)
         metrics = named_metrics(config)
     enrolment = enrol(photos, config.split.gallery, config.seed, config.cache, stages)
-    gallery, probes = embed_both(recognizer, enrolment, config.cache, stages)
-    head = fitted_head(config, recognizer, enrolment, (gallery, probes), stages)
+    clear = embed_both(recognizer, enrolment, config.cache, stages)
+    head = fitted_head(config, recognizer, enrolment, clear, stages)
     identities = torch.tensor(enrolment.gallery.identities)
-    whitebox = WhiteBox(recognizer, head, centroids(gallery, identities, len(enrolment.people)))
+    whitebox = WhiteBox(recognizer, head, centroids(clear.gallery, identities, len(enrolment.people)))
 
     done = {row["key"] for row in run.rows()}
     todo = enrolment.probes.select(i for i, key in enumerate(enrolment.probes.keys) if key not in done)
@@ -73,8 +73,8 @@ def _make(config: Config, run: RunFolder, folder: Path) -> None:
         ratio=config.ratio,
         cells=config.cells,
         image_format=config.image_format,
-        clear=dict(zip(enrolment.probes.keys, probes, strict=True)),
-        gallery=(gallery, identities),
+        clear=dict(zip(enrolment.probes.keys, clear.probes, strict=True)),
+        gallery=(clear.gallery, identities),
         people=enrolment.people,
         keep=writer,
         stages=stages,

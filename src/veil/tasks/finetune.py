@@ -5,6 +5,7 @@ import logging
 import shutil
 import warnings
 from pathlib import Path
+from typing import NamedTuple
 
 import pytorch_lightning as pl
 import torch
@@ -43,6 +44,7 @@ class HeadTraining(pl.LightningModule):
         people: classes.
         learning_rate: Adam's, falling to 0 as a cosine over `epochs`.
         patience: epochs without a lower validation loss before training stops.
+
     """
 
     def __init__(
@@ -112,40 +114,44 @@ def finetune(config: Config) -> Path:
             quiet_lightning()
             enrolment = enrol(instantiate(config.data), config.split.gallery, config.seed, config.cache, stages)
             recognizer = instantiate(config.recognizer)
-        embeddings = embed_both(recognizer, enrolment, config.cache, stages)
+        clear = embed_both(recognizer, enrolment, config.cache, stages)
         logger = instantiate(config.logger)(name=f"{config.choices.data}-{config.choices.recognizer}")
-        fitted_head(config, recognizer, enrolment, embeddings, stages, logger)
+        fitted_head(config, recognizer, enrolment, clear, stages, logger)
         publish(logger, run)
     console.print(metrics_table(run.metrics()), f"Head: {run.path / 'head.safetensors'}")
     return run.path
 
 
-def embed_both(
-    recognizer: nn.Module, enrolment: Enrolment, cache: str, stages: Stages
-) -> tuple[Embeddings, Embeddings]:
+class Clear(NamedTuple):
+    """Embeddings of the clear photos."""
+
+    gallery: Float[Tensor, "g d"]
+    probes: Float[Tensor, "p d"]
+
+
+def embed_both(recognizer: nn.Module, enrolment: Enrolment, cache: str, stages: Stages) -> Clear:
     """Clear embeddings of gallery and probes."""
     gallery = clear_embeddings(recognizer, enrolment.gallery, cache, stages, "enrol")
-    probes = clear_embeddings(recognizer, enrolment.probes, cache, stages, "embed")
-    return gallery, probes
+    return Clear(gallery, clear_embeddings(recognizer, enrolment.probes, cache, stages, "embed"))
 
 
 def fitted_head(
     config: Config,
     recognizer: nn.Module,
     enrolment: Enrolment,
-    embeddings: tuple[Embeddings, Embeddings],
+    clear: Clear,
     stages: Stages,
     logger: Logger | None = None,
 ) -> nn.Linear:
     """The classifier for this data, recogniser, split and seed: read where it exists, else trained (seconds)."""
     run = head_folder(config)
-    size, people = embeddings[0].shape[1], len(enrolment.people)
+    size, people = clear.gallery.shape[1], len(enrolment.people)
     with run.claimed(wait=True):
         if not run.complete:
             module = instantiate(config.head)(recognizer=recognizer, size=size, people=people)
             shutil.rmtree(run.partial, ignore_errors=True)  # seconds of work: begun anew, not resumed
             with run.writing() as folder:
-                _fit(config, module, enrolment, embeddings, stages, folder, logger)
+                _fit(config, module, enrolment, clear, stages, folder, logger)
     head = nn.Linear(size, people)
     head.load_state_dict(read_state(run.path / "head.safetensors"))
     return head
@@ -155,16 +161,18 @@ def _fit(
     config: Config,
     module: HeadTraining,
     enrolment: Enrolment,
-    embeddings: tuple[Embeddings, Embeddings],
+    clear: Clear,
     stages: Stages,
     folder: Path,
     logger: Logger | None,
 ) -> None:
     quiet_lightning()
     shuffle = torch.Generator().manual_seed(config.seed)
-    enrolled = TensorDataset(embeddings[0], _identities(enrolment.gallery))
-    probes = TensorDataset(embeddings[1], _identities(enrolment.probes))
-    best = ModelCheckpoint(folder / "checkpoint", "best", monitor="val/loss", save_weights_only=True, enable_version_counter=False)
+    enrolled = TensorDataset(clear.gallery, _identities(enrolment.gallery))
+    probes = TensorDataset(clear.probes, _identities(enrolment.probes))
+    best = ModelCheckpoint(
+        folder / "checkpoint", "best", monitor="val/loss", save_weights_only=True, enable_version_counter=False
+    )
     with stages.bar("finetune", module.epochs, "epochs") as advance:
         trainer = instantiate(
             config.trainer,

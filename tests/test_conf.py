@@ -1,0 +1,105 @@
+"""Every file in conf/ composes, its arguments fit what it names, and bad values are refused before anything loads."""
+
+import inspect
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+from conftest import CONF, ROOT, compose_config
+from hydra.errors import ConfigCompositionException
+from hydra.utils import get_object
+from omegaconf.errors import OmegaConfBaseException
+
+from veil.config import VIEW_SIZE, InputError
+from veil.types import CROP, VIEW
+
+GIVEN = {"data": {"root": "somewhere"}}  # knobs that have no default
+
+
+def targets(node: Any) -> Iterator[dict[str, Any]]:
+    """Every mapping under `node` that names a `_target_`."""
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield node
+        for child in node.values():
+            yield from targets(child)
+
+
+def choices() -> list[str]:
+    return [f"{path.parent.name}={path.stem}" for path in sorted(CONF.glob("*/*.yaml"))]
+
+
+@pytest.mark.parametrize("choice", choices())
+def test_arguments_fit_the_target(choice: str) -> None:
+    given = ["data.root=somewhere"] if choice == "data=folder" else []
+    for node in targets(asdict(compose_config(choice, *given))):
+        signature = inspect.signature(get_object(node["_target_"]))
+        bind = signature.bind_partial if node.get("_partial_") or "tasks." in node["_target_"] else signature.bind
+        if node["_target_"].startswith("veil.tracking"):
+            bind = signature.bind_partial
+        bind(**{key: value for key, value in node.items() if not key.startswith("_")})
+
+
+@pytest.mark.parametrize("path", sorted(CONF.glob("*/*.yaml")), ids=lambda path: f"{path.parent.name}={path.stem}")
+def test_every_choice_says_what_it_is(path: Any) -> None:
+    assert path.read_text().startswith("# ")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("ratio=25", r"ratio .* in \(0, 1\], got 25"),
+        ("ratio=0", r"ratio .* in \(0, 1\], got 0"),
+        ("ratio=nan", r"ratio .* in \(0, 1\], got nan"),
+        ("ratio=0.001", r"ratio must be at least 0.002, half a cell of 256, got 0.001"),
+        ("cells=7", r"cells must be null or one of \[2, 4, 5, .* got 7"),
+        ("seed=-1", r"seed must be in \[0, 2\*\*32\), got -1"),
+        ("batch_size=0", r"batch_size must be at least 1, got 0"),
+        ("workers=-2", r"workers must be at least 0, got -2"),
+        ("image_format=gif", r"image_format must be one of \('png', 'jpg'\), got 'gif'"),
+        ("split.gallery=1", r"split.gallery .* in \(0, 1\), got 1"),
+    ],
+)
+def test_a_value_out_of_range_is_refused_by_name(override: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        compose_config(override)
+
+
+@pytest.mark.parametrize("override", ["mask=saliency", "masker.radius=2", "masker=nope", "batchsize=3"])
+def test_a_typo_is_refused(override: str) -> None:
+    with pytest.raises(ConfigCompositionException):
+        compose_config(override)
+
+
+@pytest.mark.parametrize("override", ["ratio=abc", "cells=1.5", "data=folder"])
+def test_a_wrong_type_or_a_missing_value_is_refused(override: str) -> None:
+    with pytest.raises((ConfigCompositionException, OmegaConfBaseException)):
+        compose_config(override)
+
+
+def test_the_schema_knows_the_size_of_the_view() -> None:
+    assert VIEW_SIZE == CROP * VIEW
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"]])
+def test_help_and_config_do_not_wait_for_torch(arguments: list[str]) -> None:
+    def seconds() -> float:
+        start = time.perf_counter()
+        command = [sys.executable, "-X", "importtime", "run.py", *arguments]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        assert "| torch" not in done.stderr
+        assert "saliency" in done.stdout
+        return time.perf_counter() - start
+
+    assert min(seconds() for _ in range(3)) < 1.5
+
+
+def test_help_names_groups_choices_and_examples() -> None:
+    shown = subprocess.run([sys.executable, "run.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for group in sorted(path.name for path in CONF.iterdir() if path.is_dir()):
+        assert f"{group}: " in shown.stdout
+    assert shown.stdout.count("python run.py ") >= 3

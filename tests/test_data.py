@@ -1,0 +1,165 @@
+"""Reading, aligning, splitting."""
+
+import io
+import shutil
+import zipfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+from skimage.transform import AffineTransform, warp
+
+from veil.config import InputError
+from veil.data.align import MARGIN, crop_face
+from veil.data.faces import decode, enrol
+from veil.data.folder import att, folder
+from veil.data.split import face_seed, per_person
+from veil.progress import Stages
+from veil.types import CROP, VIEW, view
+
+
+def test_att_is_forty_people_with_ten_photos_in_natural_order() -> None:
+    photos = att()
+    assert len(photos) == 400
+    assert [photo.key for photo in photos[:11]] == [*(f"s1/{number}" for number in range(1, 11)), "s2/1"]
+    assert photos[-1].person == "s40"
+
+
+def test_a_zip_is_read_in_place(photos: Path, tmp_path: Path) -> None:
+    archive = Path(shutil.make_archive(str(tmp_path / "faces"), "zip", photos))
+    assert [photo.key for photo in folder(str(archive))] == [photo.key for photo in folder(str(photos))]
+    assert folder(str(archive))[7].read() == folder(str(photos))[7].read()
+
+
+def test_min_photos_leaves_out_people(photos: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(photos, tmp_path / "some")
+    (root / "s1" / "1.pgm").unlink()
+    assert {photo.person for photo in folder(str(root), min_photos=5)} == {"s2", "s3", "s4", "s5", "s6"}
+    with pytest.raises(InputError, match=r"data.min_photos=6"):
+        folder(str(root), min_photos=6)
+
+
+def test_a_missing_root_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"data.root must be .* got '.*nowhere'"):
+        folder(str(tmp_path / "nowhere"))
+
+
+def test_photos_that_share_a_key_are_refused(photos: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(photos, tmp_path / "twice")
+    Image.open(root / "s1" / "1.pgm").save(root / "s1" / "1.png")
+    with pytest.raises(InputError, match="s1/1"):
+        folder(str(root))
+
+
+def test_crop_centres_the_box_and_scales_it_to_the_view() -> None:
+    photo = np.zeros((200, 200, 3), np.uint8)
+    box = np.array([80, 70, 120, 130], np.float32)  # 40 x 60: the longer side decides
+    cv2.rectangle(photo, (80, 70), (119, 129), (255, 255, 255), -1)
+    crop = crop_face(photo, box)
+    assert crop.shape == (CROP, CROP, 3)
+    rows, columns = np.where(crop[..., 0] > 127)
+    scale = CROP * VIEW / (60 * MARGIN)
+    assert np.ptp(rows) + 1 == pytest.approx(60 * scale, abs=1)
+    assert np.ptp(columns) + 1 == pytest.approx(40 * scale, abs=1)
+    assert rows.mean() == pytest.approx((CROP - 1) / 2, abs=0.6)
+    assert columns.mean() == pytest.approx((CROP - 1) / 2, abs=0.6)
+
+
+def test_crop_equals_scikit_image() -> None:
+    photo = np.random.default_rng(0).integers(0, 256, (50, 60, 3), dtype=np.uint8)
+    box = np.array([20, 15, 40, 38], np.float32)
+    side = 23 * MARGIN / VIEW
+    corner = (30 - side / 2, 26.5 - side / 2)
+    scale = side / CROP
+    inverse = AffineTransform(scale=scale, translation=[c + 0.5 * scale - 0.5 for c in corner])
+    expected = warp(photo, inverse, output_shape=(CROP, CROP), order=1, mode="edge", preserve_range=True)
+    inside = slice(60, 196)  # at the padding the two round differently
+    difference = np.abs(crop_face(photo, box).astype(float) - expected)[inside, inside]
+    assert difference.mean() < 1
+    assert difference.max() < 12  # OpenCV interpolates in 32nds of a pixel
+
+
+def test_decode_is_upright_rgb_without_metadata() -> None:
+    pixels = np.zeros((4, 6, 3), np.uint8)
+    pixels[0] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera lay on its side
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "png", exif=exif)
+    upright = decode(buffer.getvalue(), "key")
+    assert upright.shape == (6, 4, 3)
+    assert (upright[:, -1] == 255).all()
+
+
+def test_a_truncated_photo_is_named(photos: Path, tmp_path: Path, cache: str) -> None:
+    root = shutil.copytree(photos, tmp_path / "cut")
+    whole = (root / "s2" / "3.pgm").read_bytes()
+    (root / "s2" / "3.pgm").write_bytes(whole[:2000])
+    with pytest.raises(InputError, match=r"photo 's2/3' cannot be read"):
+        enrol(folder(str(root)), 0.8, 0, cache, Stages())
+
+
+def test_a_photo_without_a_face_is_listed(photos: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(photos, tmp_path / "blank")
+    Image.new("RGB", (92, 112), "grey").save(root / "s2" / "3.pgm")
+    enrolment = enrol(folder(str(root)), 0.6, 0, str(tmp_path / "cache"), Stages())
+    assert enrolment.not_found == ["s2/3"]
+    assert len(enrolment.gallery) + len(enrolment.probes) == 29
+    again = enrol(folder(str(root)), 0.6, 0, str(tmp_path / "cache"), Stages())
+    assert again.not_found == ["s2/3"]
+
+
+def test_crops_are_made_once_and_do_not_depend_on_the_others(photos: Path, tmp_path: Path) -> None:
+    stages = Stages()
+    everyone = enrol(folder(str(photos)), 0.6, 0, str(tmp_path / "a"), stages)
+    assert "align" in stages.seconds
+    stages = Stages()
+    enrol(folder(str(photos)), 0.6, 0, str(tmp_path / "a"), stages)
+    assert "align" not in stages.seconds
+    shutil.copytree(photos / "s3", tmp_path / "alone" / "s3")
+    alone = enrol(folder(str(tmp_path / "alone")), 0.6, 0, str(tmp_path / "b"), Stages())
+    keys = everyone.probes.keys
+    for key, crop in zip(alone.probes.keys, alone.probes.crops, strict=True):
+        assert crop.read_bytes() == everyone.probes.crops[keys.index(key)].read_bytes()
+
+
+def test_faces_are_images_in_range_with_their_own_seeds(photos: Path, cache: str) -> None:
+    enrolment = enrol(folder(str(photos)), 0.6, 0, cache, Stages())
+    (batch,) = enrolment.probes.loader(64)
+    assert batch.images.shape == (12, 3, CROP, CROP)
+    assert view(batch.images).shape[-2:] == (160, 160)
+    assert 0 <= batch.images.min() < batch.images.max() <= 1
+    assert batch.seeds.tolist() == [face_seed(key, 0) for key in batch.keys]
+    assert [enrolment.people[identity] for identity in batch.identities] == [key.split("/")[0] for key in batch.keys]
+
+
+def test_split_gives_each_person_the_share_and_shares_no_photo() -> None:
+    people = [f"p{number // 10}" for number in range(200)]
+    keys = [f"{person}/{number}" for number, person in enumerate(people)]
+    gallery, probes = per_person(people, keys, 0.8, seed=0)
+    assert sorted(gallery + probes) == list(range(200))
+    for person in range(20):
+        assert sum(people[index] == f"p{person}" for index in gallery) == 8
+
+
+def test_split_of_a_person_depends_on_nobody_else() -> None:
+    keys = ["a/1", "a/2", "a/3", "b/1", "b/2", "b/3"]
+    both = per_person([key[0] for key in keys], keys, 0.5, seed=3)
+    alone = per_person(["b"] * 3, keys[3:], 0.5, seed=3)
+    assert [keys[i] for i in both.probes if keys[i][0] == "b"] == [keys[3:][i] for i in alone.probes]
+
+
+def test_split_changes_with_the_seed_and_keeps_a_probe() -> None:
+    keys = [f"a/{number}" for number in range(10)]
+    assert len({tuple(per_person(["a"] * 10, keys, 0.8, seed).probes) for seed in range(20)}) > 5
+    assert per_person(["a", "a", "b"], ["a/1", "a/2", "b/1"], 0.99, 0).probes[0] in (0, 1)
+    assert per_person(["b"], ["b/1"], 0.1, 0) == ([0], [])
+
+
+def test_a_zip_without_faces_folders_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "empty.zip", "w") as archive:
+        archive.writestr("readme.txt", "nothing here")
+    with pytest.raises(InputError, match="holds no person"):
+        folder(str(tmp_path / "empty.zip"))

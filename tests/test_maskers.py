@@ -1,0 +1,183 @@
+"""The contract of every masker in conf/masker, present and future, and what each must find."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import CONF, one
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from torch import nn
+from torch.nn import functional as F
+
+from veil.config import InputError
+from veil.maskers.budget import budget
+from veil.maskers.gradcam import gradcam
+from veil.maskers.random import random_patches
+from veil.maskers.saliency import saliency
+from veil.recognizers.embed import fingerprint
+from veil.recognizers.whitebox import WhiteBox
+from veil.types import Faces, Scores, view
+
+Masker = Callable[[Faces, WhiteBox], Scores]
+
+
+@pytest.fixture(params=sorted(CONF.glob("masker/*.yaml")), ids=lambda path: path.stem)
+def masker(request: pytest.FixtureRequest) -> Masker:
+    path: Path = request.param
+    return instantiate(OmegaConf.create({"cells": 10, "masker": OmegaConf.load(path)}).masker)
+
+
+@pytest.mark.parametrize("ratio", [0.1, 0.25, 0.75, 1.0])
+@pytest.mark.parametrize("cells", [10, None])
+def test_mask_covers_exactly_the_ratio_of_the_view(
+    masker: Masker, faces: Faces, recognizer: WhiteBox, ratio: float, cells: int | None
+) -> None:
+    masks = budget(masker(faces, recognizer), ratio, cells, (64, 64))
+    total = (cells or 40) ** 2
+    assert view(masks).double().mean(dim=(1, 2, 3)).tolist() == pytest.approx([round(ratio * total) / total] * 4)
+    assert masks.sum() == view(masks).sum()  # the context is never masked
+
+
+def test_each_face_is_scored_alone(masker: Masker, faces: Faces, recognizer: WhiteBox) -> None:
+    together = masker(faces, recognizer)
+    for index in range(4):
+        torch.testing.assert_close(together[index : index + 1], masker(one(faces, index), recognizer))
+
+
+def test_scores_are_the_same_again(masker: Masker, faces: Faces, recognizer: WhiteBox) -> None:
+    torch.manual_seed(1)
+    first = masker(faces, recognizer)
+    torch.manual_seed(2)
+    assert torch.equal(first, masker(faces, recognizer))
+    assert first.isfinite().all()
+    assert not first.requires_grad
+
+
+def test_recognizer_is_left_as_it_was(masker: Masker, faces: Faces, recognizer: WhiteBox) -> None:
+    before = fingerprint(recognizer)
+    modes = [module.training for module in recognizer.modules()]
+    hooks = [len(module._forward_hooks) for module in recognizer.modules()]
+    masker(faces, recognizer)
+    assert fingerprint(recognizer) == before
+    assert [module.training for module in recognizer.modules()] == modes
+    assert [len(module._forward_hooks) for module in recognizer.modules()] == hooks
+    assert all(parameter.grad is None for parameter in recognizer.parameters())
+
+
+@pytest.mark.parametrize("size", [(64, 64), (96, 64), (256, 256)])
+def test_any_size(masker: Masker, recognizer: WhiteBox, size: tuple[int, int]) -> None:
+    images = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
+    faces = Faces(images, torch.tensor([0, 1]), torch.tensor([1, 2]), ("a", "b"))
+    assert budget(masker(faces, recognizer), 0.5, 10, size).shape == (2, 1, *size)
+
+
+def test_works_where_gradients_are_off(masker: Masker, faces: Faces, recognizer: WhiteBox) -> None:
+    with torch.no_grad():
+        inside = masker(faces, recognizer)
+    torch.testing.assert_close(inside, masker(faces, recognizer))
+
+
+class Planted(nn.Module):
+    """A network to which one square of the view, rows 8-16 and columns 20-28, gives the person away."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = nn.Sequential()
+        self.network.add_module("repeat_2", nn.AvgPool2d(4))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        evidence = self.network(view(images)).mean(dim=1)[:, 2:4, 5:7].mean(dim=(1, 2))
+        return F.normalize(torch.stack([evidence, torch.ones_like(evidence)], dim=1), dim=1)
+
+
+@pytest.mark.parametrize("name", ["saliency", "gradcam"])
+def test_a_planted_patch_is_found(name: str) -> None:
+    head = nn.Linear(2, 2)
+    head.weight.data, head.bias.data = torch.eye(2), torch.zeros(2)
+    images = 0.1 * torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    view(images)[..., 8:16, 20:28] += 0.8
+    whitebox = WhiteBox(Planted(), head, torch.eye(2))
+    faces = Faces(images, torch.zeros(3).long(), torch.arange(3), ("a", "b", "c"))
+    masker = instantiate(OmegaConf.load(CONF / "masker" / f"{name}.yaml"))
+    found = view(budget(masker(faces, whitebox), 4 / 100, 10, (64, 64)))
+    assert found[:, 0, 8:16, 20:28].all()
+
+
+def test_saliency_of_a_linear_network_by_hand() -> None:
+    class Linear(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return view(images).mean(dim=(2, 3))
+
+    head = nn.Linear(3, 2)
+    head.weight.data = torch.tensor([[1.0, -2.0, 0.5], [0.0, 1.0, 0.0]])
+    head.bias.data = torch.zeros(2)
+    faces = Faces(torch.rand(1, 3, 16, 16), torch.tensor([0]), torch.tensor([0]), ("a",))
+    whitebox = WhiteBox(Linear(), head, torch.eye(2, 3))
+    logits = faces.images[..., 3:13, 3:13].mean(dim=(2, 3)) @ head.weight.T
+    # d loss / d channel = sum_k (p_k - [k = true]) w_k, spread over 100 pixels
+    slope = ((logits.softmax(1) - torch.tensor([[1.0, 0.0]])) @ head.weight).abs().max() / 100
+    torch.testing.assert_close(saliency(faces, whitebox), slope.expand(1, 10, 10))
+
+
+def test_gradcam_equals_a_reference(faces: Faces, recognizer: WhiteBox) -> None:
+    network = recognizer.recognizer.network
+    maps = network.repeat_2(view(faces.images)).detach().requires_grad_()
+    embeddings = F.normalize(network.last(network.pool(network.norm(maps))), dim=1)
+    (embeddings * recognizer.centroids[faces.identities]).sum().backward()
+    assert maps.grad is not None
+    expected = torch.einsum("bcij,bc->bij", maps.detach(), maps.grad.mean(dim=(2, 3)))
+    torch.testing.assert_close(gradcam(faces, recognizer, layer="repeat_2"), expected)
+
+
+def test_gradcam_names_the_layers_it_knows(faces: Faces, recognizer: WhiteBox) -> None:
+    with pytest.raises(InputError, match=r"masker.layer must name a layer .*repeat_2, norm.* got 'block9'"):
+        gradcam(faces, recognizer, layer="block9")
+
+
+def test_random_patches_favours_the_centre_but_spares_no_cell(recognizer: WhiteBox) -> None:
+    faces = Faces(torch.zeros(2000, 3, 32, 32), torch.zeros(2000).long(), torch.arange(2000), ("a",) * 2000)
+    masks = budget(random_patches(faces, recognizer, cells=10, centre_bias=1.0), 0.25, 10, (32, 32))
+    chosen = view(masks).float().mean(dim=0)[0, ::2, ::2]
+    assert chosen[4:6, 4:6].mean() > 3 * chosen[::9, ::9].mean() > 0
+    assert len({mask.numpy().tobytes() for mask in masks[:100]}) == 100  # every face its own
+
+
+def test_random_patches_without_bias_is_uniform(recognizer: WhiteBox) -> None:
+    faces = Faces(torch.zeros(4000, 3, 32, 32), torch.zeros(4000).long(), torch.arange(4000), ("a",) * 4000)
+    masks = budget(random_patches(faces, recognizer, cells=10, centre_bias=0.0), 0.25, 10, (32, 32))
+    chosen = view(masks).double().mean(dim=0)[0, ::2, ::2]
+    assert (chosen - 0.25).abs().max() < 5 * (0.25 * 0.75 / 4000) ** 0.5
+
+
+def test_random_patches_refuses_a_negative_bias(faces: Faces, recognizer: WhiteBox) -> None:
+    with pytest.raises(InputError, match=r"masker.centre_bias must be at least 0, got -1"):
+        random_patches(faces, recognizer, cells=10, centre_bias=-1.0)
+
+
+def test_budget_takes_the_cells_with_the_highest_mean() -> None:
+    scores = torch.zeros(1, 4, 4)
+    scores[0, :2, 2:] = torch.tensor([[1.0, 1.0], [1.0, 1.0]])
+    scores[0, 3, 0] = 3.5  # a single high pixel, in a cell of lower mean
+    masks = view(budget(scores, 0.25, 2, (16, 16)))
+    assert masks.shape[-2:] == (10, 10)
+    assert masks[0, 0, :5, 5:].all()
+    assert masks.sum() == 25
+
+
+def test_budget_breaks_ties_in_reading_order() -> None:
+    masks = view(budget(torch.zeros(1, 10, 10), 0.1, 10, (16, 16)))
+    assert masks[0, 0, 0].all()
+    assert masks.sum() == 10
+
+
+def test_budget_is_nested() -> None:
+    scores = torch.rand(3, 20, 20, generator=torch.Generator().manual_seed(0))
+    smaller, larger = (budget(scores, ratio, 10, (64, 64)) for ratio in (0.2, 0.6))
+    assert (smaller <= larger).all()
+
+
+def test_budget_refuses_scores_without_an_order() -> None:
+    with pytest.raises(ValueError, match="NaN"):
+        budget(torch.full((1, 4, 4), torch.nan), 0.5, 2, (16, 16))

@@ -1,0 +1,188 @@
+"""Metrics against scikit-learn, scikit-image, scipy and cases by hand; intervals against simulated truth."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import compose_config
+from scipy.stats import binomtest, bootstrap
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from sklearn.metrics import accuracy_score, top_k_accuracy_score
+from torch.nn import functional as F
+
+from veil.metrics.flags import raise_flags
+from veil.metrics.intervals import Interval, bootstrap_mean, people_mean
+from veil.metrics.privacy import Accuracy, ClearAccuracy, ClearRank, Fooled, IdentityCosine, Rank
+from veil.metrics.utility import PSNR, SSIM, Coverage, Detected
+from veil.tasks.evaluate import named_metrics
+from veil.types import Faces, view
+
+
+@pytest.fixture
+def scores() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    identities = torch.arange(60) % 12
+    return torch.randn(60, 12, generator=generator) + 2 * torch.eye(12)[identities], identities
+
+
+@pytest.mark.parametrize("k", [1, 5])
+def test_rank_equals_scikit_learn(scores: tuple[torch.Tensor, torch.Tensor], k: int) -> None:
+    matches, identities = scores
+    expected = top_k_accuracy_score(identities, matches, k=k)
+    for metric, name in ((Rank(k), "anonymized_matches"), (ClearRank(k), "matches")):
+        metric.update(**{name: matches}, identities=identities)
+        assert metric.compute().value == pytest.approx(expected)
+
+
+def test_rank_counts_ties_against_the_attacker_never_for_veil() -> None:
+    metric = Rank(1)
+    metric.update(anonymized_matches=torch.tensor([[0.5, 0.5, 0.1]]), identities=torch.tensor([0]))
+    assert metric.compute().value == 0
+
+
+def test_accuracy_equals_scikit_learn(scores: tuple[torch.Tensor, torch.Tensor]) -> None:
+    logits, identities = scores
+    expected = accuracy_score(identities, logits.argmax(dim=1))
+    for metric, name in ((Accuracy(), "anonymized_logits"), (ClearAccuracy(), "logits")):
+        for part in (slice(0, 7), slice(7, 60)):
+            metric.update(**{name: logits[part]}, identities=identities[part])
+        assert metric.compute().value == pytest.approx(expected)
+        assert metric.compute().n == 60
+
+
+def test_fooled_is_of_those_recognised_before() -> None:
+    right, wrong = [9.0, 0.0], [0.0, 9.0]
+    metric = Fooled()
+    metric.update(
+        logits=torch.tensor([right, right, right, wrong]),
+        anonymized_logits=torch.tensor([right, wrong, wrong, wrong]),
+        identities=torch.tensor([0, 0, 0, 0]),
+    )
+    result = metric.compute()
+    assert (result.value, result.n) == (pytest.approx(2 / 3), 3)
+
+
+def test_a_figure_that_concerns_no_face_is_absent() -> None:
+    metric = Fooled()
+    metric.update(
+        logits=torch.tensor([[0.0, 1.0]]), anonymized_logits=torch.tensor([[1.0, 0.0]]), identities=torch.tensor([0])
+    )
+    assert metric.compute() is None
+    assert metric.undefined
+
+
+def test_identity_cosine_by_hand() -> None:
+    metric = IdentityCosine()
+    metric.update(
+        embeddings=torch.tensor([[1.0, 0.0], [0.6, 0.8]]),
+        anonymized_embeddings=torch.tensor([[0.0, 1.0], [0.6, 0.8]]),
+        identities=torch.tensor([0, 1]),
+    )
+    assert metric.compute().value == pytest.approx(0.5)
+
+
+def test_ssim_and_psnr_of_the_view_equal_scikit_image(faces: Faces) -> None:
+    clear = F.interpolate(faces.images, 256, mode="bilinear")
+    noisy = (clear + 0.1 * torch.randn(clear.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 1)
+    ssim, psnr = SSIM(), PSNR()
+    for metric in (ssim, psnr):
+        metric.update(images=clear, anonymized=noisy, identities=faces.identities)
+    pairs = list(zip(view(clear).double().numpy(), view(noisy).double().numpy(), strict=True))
+    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "full": True}
+    maps = [structural_similarity(a, b, channel_axis=0, data_range=1, **options)[1] for a, b in pairs]
+    assert ssim.compute().value == pytest.approx(np.mean(maps), abs=1e-3)  # they mirror the border differently
+    expected = [peak_signal_noise_ratio(a, b, data_range=1) for a, b in pairs]
+    assert psnr.compute().value == pytest.approx(np.mean(expected), abs=1e-4)
+
+
+def test_psnr_of_equal_images_is_absent(faces: Faces) -> None:
+    metric = PSNR()
+    metric.update(images=faces.images, anonymized=faces.images, identities=faces.identities)
+    assert metric.compute() is None
+
+
+def test_detected_and_coverage_by_hand() -> None:
+    detected, coverage = Detected(), Coverage()
+    detected.update(found=torch.tensor([True, False, True, True]), identities=torch.tensor([0, 0, 1, 2]))
+    assert detected.compute().value == 0.75
+    masks = torch.zeros(2, 1, 16, 16, dtype=torch.bool)
+    view(masks)[0, 0, :5] = True
+    coverage.update(masks=masks, identities=torch.tensor([0, 1]))
+    assert coverage.compute().value == 0.25
+
+
+def test_interval_resamples_people_like_scipy() -> None:
+    generator = np.random.default_rng(0)
+    people = np.repeat(np.arange(30), 4)
+    values = generator.normal(size=30)[people] + 0.1 * generator.normal(size=120)
+    ours = bootstrap_mean(values, people, resamples=20_000)
+    theirs = bootstrap(
+        (values.reshape(30, 4).mean(axis=1),), np.mean, n_resamples=20_000, method="percentile", rng=generator
+    ).confidence_interval
+    assert ours.value == pytest.approx(values.mean())
+    assert ours.low == pytest.approx(theirs.low, abs=0.02)
+    assert ours.high == pytest.approx(theirs.high, abs=0.02)
+
+
+def test_interval_covers_the_truth() -> None:
+    """In 93-97 % of simulated data sets whose people differ and whose photos are alike."""
+    generator = np.random.default_rng(1)
+    people = np.repeat(np.arange(60), 5)
+    covered = 0
+    for trial in range(500):
+        chance = generator.beta(2, 2, size=60)
+        values = (generator.random(300) < chance[people]).astype(float)
+        interval = bootstrap_mean(values, people, seed=trial)
+        covered += interval.low <= 0.5 <= interval.high
+    assert 0.92 <= covered / 500 <= 0.975  # 93-97 % and the spread of 500 trials
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_interval_of_a_proportion_at_its_end_is_clopper_pearsons(share: float) -> None:
+    people = np.repeat(np.arange(40), 2)
+    interval = bootstrap_mean(np.full(80, share), people)
+    expected = binomtest(int(40 * share), 40).proportion_ci(0.95, "exact")
+    assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high))
+
+
+def test_interval_ignores_order_and_needs_a_number() -> None:
+    values, people = np.array([0.1, 0.7, 0.3, 0.9]), np.array([5, 5, 2, 9])
+    order = np.array([2, 0, 3, 1])
+    assert bootstrap_mean(values, people) == pytest.approx(bootstrap_mean(values[order], people[order]))
+    assert people_mean(np.full(3, np.nan), np.arange(3)) is None
+    assert people_mean(np.array([np.nan, 2.0]), np.arange(2)) == Interval(2.0, 2.0, 2.0, 1)
+
+
+def test_flags_say_what_failed() -> None:
+    good = {"check/coverage": Interval(0.25, 0.25, 0.25, 80), "clear/facenet/accuracy": Interval(1, 0.9, 1, 80)}
+    quiet = {"unchanged": 0, "faces": 80, "ratio": 0.25, "cells": 256, "not_found": [], "single_photo": 0}
+    assert raise_flags(good, **quiet) == []
+    assert "80 of 80" in raise_flags(good, **quiet | {"unchanged": 80})[0]
+    assert "coverage 0.2500 is not the ratio 0.5" in raise_flags(good, **quiet | {"ratio": 0.5})[0]
+    assert "s2/3" in raise_flags(good, **quiet | {"not_found": ["s2/3"]})[0]
+    assert "3 people have one photo" in raise_flags(good, **quiet | {"single_photo": 3})[0]
+    weak = good | {"clear/facenet/accuracy": Interval(0.5, 0.4, 0.6, 80)}
+    assert "weak recogniser: clear/facenet/accuracy is 0.500" in raise_flags(weak, **quiet)[0]
+    wide = good | {"privacy/facenet/fooled": Interval(0.5, 0.3, 0.7, 80)}
+    assert "+-20 points" in raise_flags(wide, **quiet)[0]
+
+
+def test_metrics_are_named_after_their_recogniser_and_not_merged() -> None:
+    metrics = named_metrics(compose_config("recognizer=facenet"))
+    assert "privacy/facenet/rank1" in metrics
+    assert not any("{" in name for name in metrics)
+    metrics.update(
+        images=torch.zeros(2, 3, 64, 64),
+        anonymized=torch.ones(2, 3, 64, 64),
+        masks=torch.zeros(2, 1, 64, 64, dtype=torch.bool),
+        identities=torch.tensor([0, 1]),
+        embeddings=torch.eye(2),
+        anonymized_embeddings=torch.eye(2),
+        logits=torch.eye(2),
+        anonymized_logits=1 - torch.eye(2),
+        matches=torch.eye(2),
+        anonymized_matches=torch.eye(2),
+        found=torch.tensor([True, True]),
+    )
+    values = {name: metric.compute().value for name, metric in metrics.items()}
+    assert values["check/coverage"] == 0
+    assert values["privacy/facenet/fooled"] == values["utility/detected"] == 1

@@ -1,0 +1,235 @@
+"""The main job, end to end, on a few real photos with the real FaceNet."""
+
+import csv
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from conftest import ROOT
+from PIL import Image
+
+from veil.anonymization import Anonymization
+from veil.config import Config, InputError
+from veil.tasks.evaluate import Writer, evaluate
+from veil.types import view_box
+
+ROUNDING = 1e-4  # what a network's floating point may move a cosine by when the batch changes
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "manifest.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def figures(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """Same faces, seeds, predictions and masks; cosines equal but for rounding."""
+    assert [row["key"] for row in rows(one)] == [row["key"] for row in rows(other)]
+    for a, b in zip(rows(one), rows(other), strict=True):
+        for exact in ("key", "person", "seed", "predicted", "predicted_clear", "found", "achieved", "result"):
+            assert a[exact] == b[exact]
+        for name in (name for name in a if name.startswith(("privacy", "utility"))):
+            assert float(a[name]) == pytest.approx(float(b[name]), rel=1e-3, abs=ROUNDING)
+    masks = [np.stack([cv2.imread(str(folder / row["mask"])) for row in rows(folder)]) for folder in (one, other)]
+    assert (masks[0] != masks[1]).mean() < 1e-3
+    assert figures(one)["flags"] == figures(other)["flags"]
+
+
+def test_a_run_folder_holds_what_it_says(small_run: Callable[..., Config]) -> None:
+    folder = evaluate(small_run("masker=saliency", "ratio=0.5"))
+    assert not folder.with_name(f"{folder.name}.partial").exists()
+    table = rows(folder)
+    assert len(table) == 12
+    assert len({row["key"] for row in table}) == 12
+    inside = np.zeros((256, 256), bool)
+    inside[view_box(256, 256)] = True
+    for row in table:
+        original, mask, result = (cv2.imread(str(folder / row[kind])) for kind in ("original", "mask", "result"))
+        masked = mask[..., 0] > 0
+        assert masked[inside].mean() == float(row["achieved"]) == float(row["requested"]) == 0.5
+        assert not masked[~inside].any()
+        assert np.array_equal(original[~masked], result[~masked])
+        assert row["result"].endswith(f"-generated-label-{row['label']}.png")
+        with Image.open(folder / row["result"]) as image:
+            assert not image.info  # no metadata
+    measured = figures(folder)
+    assert set(measured) >= {"metrics", "flags", "absent", "timings"}
+    accuracy = measured["metrics"]["privacy/facenet/accuracy"]
+    assert accuracy["value"] == pytest.approx(np.mean([row["predicted"] == row["person"] for row in table]))
+    assert accuracy["low"] <= accuracy["value"] <= accuracy["high"]
+    assert measured["metrics"]["check/coverage"]["value"] == 0.5
+    assert measured["faces"] == {"people": 6, "gallery": 18, "probes": 12, "not_found": []}
+    assert cv2.imread(str(folder / "samples.png")).shape[1] == 6 * 256
+    assert (folder / "config.yaml").exists()
+
+
+def test_batch_size_and_workers_do_not_change_the_run(small_run: Callable[..., Config]) -> None:
+    one = evaluate(small_run("batch_size=1", outputs="one"))
+    assert_same_run(one, evaluate(small_run("batch_size=7", "workers=2", outputs="seven")))
+    assert_same_run(one, evaluate(small_run("batch_size=64", outputs="all")))
+
+
+def test_random_masks_do_not_depend_on_the_batch_by_a_bit(small_run: Callable[..., Config]) -> None:
+    folders = [evaluate(small_run("masker=random", f"batch_size={size}", outputs=f"b{size}")) for size in (1, 7)]
+    for one, other in zip(*map(rows, folders), strict=True):
+        for kind in ("mask", "result", "original"):
+            assert (folders[0] / one[kind]).read_bytes() == (folders[1] / other[kind]).read_bytes()
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(
+    small_run: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = evaluate(small_run("batch_size=2", outputs="whole"))
+    config = small_run("batch_size=2", outputs="stopped")
+    calls, write = [], Writer.__call__
+
+    def stop_in_the_third_batch(self: Writer, *args: Any) -> None:
+        calls.append(args)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        write(self, *args)
+
+    monkeypatch.setattr(Writer, "__call__", stop_in_the_third_batch)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        evaluate(config)
+    monkeypatch.setattr(Writer, "__call__", write)
+    measured: list[str] = []
+    step = Anonymization.test_step
+
+    def note(self: Anonymization, faces: Any, index: int) -> None:
+        measured.extend(faces.keys)
+        step(self, faces, index)
+
+    monkeypatch.setattr(Anonymization, "test_step", note)
+    resumed = evaluate(config)
+    assert len(measured) == 8  # of 12: two batches of two were done
+    assert_same_run(whole, resumed)
+    assert figures(whole)["metrics"] == figures(resumed)["metrics"]
+
+
+def test_a_finished_run_is_found_and_another_config_makes_another(
+    small_run: Callable[..., Config], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = evaluate(small_run("masker=random"))
+    stamp = (folder / "metrics.json").stat().st_mtime_ns
+    capsys.readouterr()
+    assert evaluate(small_run("masker=random")) == folder
+    assert "Found the finished run" in capsys.readouterr().out
+    assert (folder / "metrics.json").stat().st_mtime_ns == stamp
+    assert evaluate(small_run("masker=random", "seed=1")) != folder
+
+
+def test_none_fools_nobody_and_is_flagged(small_run: Callable[..., Config]) -> None:
+    measured = figures(evaluate(small_run("inpainter=none")))
+    assert measured["metrics"]["privacy/facenet/fooled"]["value"] == 0
+    assert measured["metrics"]["privacy/facenet/cosine"]["value"] == pytest.approx(1)
+    assert "utility/psnr" in measured["absent"]
+    assert any("output equals input for 12 of 12" in flag for flag in measured["flags"])
+
+
+def test_filling_nearly_everything_leaves_chance(small_run: Callable[..., Config]) -> None:
+    rank1 = figures(evaluate(small_run("inpainter=fill", "ratio=0.99")))["metrics"]["privacy/facenet/rank1"]
+    assert rank1["low"] <= 1 / 6 <= rank1["high"]
+
+
+def test_jpeg_is_what_is_measured(small_run: Callable[..., Config]) -> None:
+    folder = evaluate(small_run("image_format=jpg", "masker=random"))
+    for row in rows(folder):
+        assert row["result"].endswith(".jpg")
+        assert row["mask"].endswith(".png")
+    assert figures(folder)["metrics"]["utility/psnr"]["value"] < 60
+
+
+def run(*overrides: str, **kwargs: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "run.py", *overrides]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("ratio=25", "ratio is the share of the view to repaint, in (0, 1], got 25"),
+        ("ratio=abc", "'abc' of type 'str' could not be converted to Float"),
+        ("masker=nope", "Could not find 'masker/nope'"),
+        ("mask=saliency", "Key 'mask' not in 'Config'"),
+    ],
+)
+def test_bad_input_is_one_clear_error_and_leaves_nothing(override: str, message: str, tmp_path: Path) -> None:
+    done = run(override, f"outputs={tmp_path / 'outputs'}", f"cache={tmp_path / 'cache'}")
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_truncated_photo_is_one_clear_error(photos: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(photos, tmp_path / "photos")
+    (root / "s1" / "1.pgm").write_bytes((root / "s1" / "1.pgm").read_bytes()[:500])
+    done = run("data=folder", f"data.root={root}", f"outputs={tmp_path / 'outputs'}", f"cache={tmp_path / 'cache'}")
+    assert done.returncode == 1
+    assert "error: data: photo 's1/1' cannot be read" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list((tmp_path / "outputs").rglob("metrics.json"))
+
+
+def test_unwritable_outputs_are_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = run(f"outputs={tmp_path / 'file'}")
+    assert done.returncode == 1
+    assert f"error: outputs: {tmp_path / 'file'} cannot be written" in done.stderr
+
+
+@pytest.mark.slow
+def test_kill_9_loses_no_face_and_does_none_twice(photos: Path, cache: str, tmp_path: Path) -> None:
+    common = ["data=folder", f"data.root={photos}", f"cache={cache}", "batch_size=1", "logger=csv", "split.gallery=0.2"]
+    assert run(*common, f"outputs={tmp_path / 'whole'}").returncode == 0
+    command = [sys.executable, "run.py", *common, f"outputs={tmp_path / 'killed'}"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not any(len(path.read_text().splitlines()) > 4 for path in (tmp_path / "killed").rglob("journal.jsonl")):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not list((tmp_path / "killed").rglob("evaluate/**/metrics.json"))
+    done = run(*common, f"outputs={tmp_path / 'killed'}")
+    assert done.returncode == 0
+    assert "Resuming after" in done.stdout
+    folders = [next((tmp_path / name).rglob("evaluate/**/metrics.json")).parent for name in ("whole", "killed")]
+    assert figures(folders[0])["metrics"] == figures(folders[1])["metrics"]
+    for one, other in zip(*map(rows, folders), strict=True):
+        assert one == other
+
+
+def test_a_failing_job_does_not_stop_a_sweep(photos: Path, cache: str, tmp_path: Path) -> None:
+    done = run(
+        "-m", "masker=random", "ratio=25,0.25,0.5", "data=folder", f"data.root={photos}", f"cache={cache}",
+        "logger=csv", f"outputs={tmp_path}",
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "FAILED masker=random ratio=25" in done.stderr
+    assert "1 of 3 runs failed" in done.stderr
+    (sweep,) = (tmp_path / "sweeps").iterdir()
+    with (sweep / "summary.csv").open(newline="") as file:
+        summary = list(csv.DictReader(file))
+    assert [row["ratio"] for row in summary] == ["0.25", "0.5"]
+    assert all(float(row["utility/ssim/low"]) <= float(row["utility/ssim"]) for row in summary)
+    assert cv2.imread(str(sweep / "frontier.png")).shape[1] > 500
+
+
+def test_a_layer_that_is_not_there_is_named_and_leaves_no_run(small_run: Callable[..., Config]) -> None:
+    config = small_run("masker=gradcam", "masker.layer=nowhere")
+    with pytest.raises(InputError, match=r"masker.layer must name a layer"):
+        evaluate(config)
+    assert not list(Path(config.outputs, "evaluate").rglob("metrics.json"))

@@ -1,0 +1,85 @@
+"""A run folder is complete or it is not there."""
+
+import errno
+from pathlib import Path
+
+import pytest
+from conftest import compose_config
+from omegaconf import OmegaConf
+
+from veil.config import InputError
+from veil.store import RunFolder, evaluation_folder, head_folder
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    return RunFolder(str(tmp_path), Path("evaluate/att/seed=0-abc"), {"ratio": 0.25})
+
+
+def test_the_folder_appears_when_it_is_whole(run: RunFolder) -> None:
+    with run.claimed(), run.writing() as folder:
+        (folder / "metrics.json").write_text('{"metrics": {}}')
+        run.add([{"key": "a"}])
+        assert not run.complete
+    assert run.complete
+    assert sorted(path.name for path in run.path.iterdir()) == ["config.yaml", "metrics.json"]
+    assert OmegaConf.load(run.path / "config.yaml") == {"ratio": 0.25}
+
+
+def test_what_was_done_before_a_failure_is_kept(run: RunFolder) -> None:
+    def fail() -> None:
+        with run.writing():
+            run.add([{"key": "a", "cosine": 0.1 + 0.2}])
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert not run.complete
+    assert run.rows() == [{"key": "a", "cosine": 0.1 + 0.2}]
+
+
+def test_a_line_cut_off_by_a_kill_is_done_again(run: RunFolder) -> None:
+    run.partial.mkdir(parents=True)
+    (run.partial / "journal.jsonl").write_text('{"key": "a"}\n{"key": "b", "cos')
+    assert run.rows() == [{"key": "a"}]
+    run.add([{"key": "b"}])
+    assert [row["key"] for row in run.rows()] == ["a", "b"]
+
+
+def test_one_process_makes_a_run(run: RunFolder) -> None:
+    with run.claimed(), pytest.raises(InputError, match="another process is making"), run.claimed():
+        raise AssertionError
+
+
+def test_a_full_disk_is_one_clear_error(run: RunFolder) -> None:
+    with pytest.raises(InputError, match=r"no space left .* what is done is kept"), run.writing():
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert not run.complete
+
+
+def test_outputs_that_cannot_be_written_are_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    run = RunFolder(str(tmp_path / "file"), Path("a"), {})
+    with pytest.raises(InputError, match=r"outputs: .*file cannot be written"), run.claimed():
+        raise AssertionError
+
+
+def test_the_address_is_the_config_that_matters() -> None:
+    def place(*overrides: str) -> Path:
+        return evaluation_folder(compose_config(*overrides)).path
+
+    base = place()
+    assert str(base).startswith("outputs/evaluate/att/saliency/telea/ratio=0.25/seed=0-")
+    for same in ("batch_size=3", "workers=2", "logger=csv", "trainer=cpu", "cache=elsewhere", "inpainter.radius=3"):
+        assert place(same) == base
+    others = ["ratio=0.5", "seed=1", "cells=8", "image_format=jpg", "inpainter.radius=5", "split.gallery=0.7"]
+    others += ["masker=random", "recognizer.weights=mine.pt", "head.epochs=3"]
+    assert len({place(other) for other in others} | {base}) == len(others) + 1
+
+
+def test_the_head_depends_on_data_recogniser_split_and_seed_only() -> None:
+    base = head_folder(compose_config()).path
+    for same in ("ratio=0.5", "masker=random", "inpainter=fill", "task=finetune", "cells=8"):
+        assert head_folder(compose_config(same)).path == base
+    for other in ("seed=1", "split.gallery=0.5", "recognizer.weights=mine.pt", "head.epochs=3"):
+        assert head_folder(compose_config(other)).path != base

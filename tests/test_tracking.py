@@ -1,0 +1,59 @@
+"""What leaves the machine."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra.utils import instantiate
+from pytorch_lightning.loggers import WandbLogger
+
+from veil.config import Config
+from veil.store import evaluation_folder
+from veil.tasks.evaluate import evaluate
+from veil.tracking import flat, publish
+
+
+def test_flat_names_leaves_by_their_path() -> None:
+    assert flat({"a": {"b": 1, "c": {"d": [2]}}, "e": None}) == {"a/b": 1, "a/c/d": [2], "e": None}
+
+
+@pytest.mark.parametrize("originals", [False, True])
+def test_wandb_gets_figures_and_pictures_but_originals_only_when_asked(
+    small_run: Callable[..., Config], originals: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small_run("masker=random")
+    evaluate(config)
+    config = small_run("masker=random", "logger=wandb", f"logger.originals={originals}")
+    images: dict[str, list[str]] = {}
+    metrics: dict[str, Any] = {}
+    log_image, log_metrics = WandbLogger.log_image, WandbLogger.log_metrics
+
+    def note_images(self: WandbLogger, key: str, paths: list[Any], **kwargs: Any) -> None:
+        images[key] = paths
+        log_image(self, key, paths, **kwargs)
+
+    def note_metrics(self: WandbLogger, values: Any, step: int | None = None) -> None:
+        metrics.update(values)
+        log_metrics(self, values, step)
+
+    monkeypatch.setattr(WandbLogger, "log_image", note_images)
+    monkeypatch.setattr(WandbLogger, "log_metrics", note_metrics)
+    logger = instantiate(config.logger)(name="test")
+    run = logger.experiment
+    publish(logger, evaluation_folder(config))
+    assert set(images) == {"pictures/mask", "pictures/result"} | ({"pictures/original"} if originals else set())
+    assert set(metrics) >= {f"privacy/facenet/fooled/{part}" for part in ("value", "low", "high", "n")}
+    assert run.offline
+    assert run.job_type == "evaluate"
+    assert run.config["masker/centre_bias"] == 1.0
+    assert list((tmp_path / "outputs" / "wandb").glob("offline-run-*/*.wandb"))
+
+
+def test_csv_logger_writes_the_figures(small_run: Callable[..., Config], tmp_path: Path) -> None:
+    evaluate(small_run("masker=random"))
+    (table,) = (tmp_path / "outputs" / "csv").rglob("metrics.csv")
+    with table.open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert float(row["check/coverage/value"]) == 0.25
