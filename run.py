@@ -1,7 +1,7 @@
 """Run one experiment: `python run.py masker=saliency ratio=0.25`; `-m` sweeps comma-separated values."""
 
 import hydra
-from hydra.errors import CompactHydraException
+from hydra.errors import CompactHydraException, InstantiationException
 from hydra.utils import get_method
 from omegaconf import DictConfig
 
@@ -14,8 +14,9 @@ def main(cfg: DictConfig) -> str:
     try:
         config = validate(cfg)
         return str(get_method(config.task["_target_"])(config))
-    except InputError as error:  # the user's to mend: one line, no traceback
-        raise CompactHydraException(f"error: {error}") from error
+    except (InputError, OSError, InstantiationException) as error:  # the user's to mend: one line, no traceback
+        reason = error.__cause__ if isinstance(error, InstantiationException) else error
+        raise CompactHydraException(f"error: {reason}") from error
 
 
 if __name__ == "__main__":

@@ -28,7 +28,10 @@ class Sweep(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Note where the sweep's own files go."""
         self.folder = Path(config.hydra.sweep.dir)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            sys.exit(f"error: outputs: {self.folder} cannot be written ({error.strerror})")
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         """Report a failed job at once, and let the others go on."""
