@@ -31,10 +31,9 @@ def evaluate(config: Config) -> Path:
     run = evaluation_folder(config)
     with run.claimed():
         if run.complete:
-            console.print(f"Found the finished run in {run.path}")
+            console.print(f"Found the finished run in {run.path}", soft_wrap=True)
         else:
-            with run.writing() as folder:
-                _make(config, run, folder)
+            _make(config, run)
             name = f"{config.choices.masker}-{config.choices.inpainter}-{config.ratio:g}"
             publish(instantiate(config.logger)(name=name), run)
     figures = run.metrics()
@@ -45,13 +44,14 @@ def evaluate(config: Config) -> Path:
     return run.path
 
 
-def _make(config: Config, run: RunFolder, folder: Path) -> None:
+def _make(config: Config, run: RunFolder) -> None:
+    """Load, enrol, train the head if need be; then anonymise face by face and conclude."""
     stages = Stages()
     with stages.clock("set-up"):
         quiet_lightning()
         photos = instantiate(config.data)
-        trainer = instantiate(config.trainer)
-        recognizer = instantiate(config.recognizer).to(trainer.strategy.root_device)
+        device = instantiate(config.trainer).strategy.root_device
+        recognizer = instantiate(config.recognizer).to(device)
         masker, inpainter = instantiate(config.masker), instantiate(config.inpainter)
         metrics = named_metrics(config)
     enrolment = enrol(photos, config.split.gallery, config.seed, config.cache, stages)
@@ -59,32 +59,39 @@ def _make(config: Config, run: RunFolder, folder: Path) -> None:
     head = fitted_head(config, recognizer, enrolment, clear, stages)
     identities = torch.tensor(enrolment.gallery.identities)
     whitebox = WhiteBox(recognizer, head, centroids(clear.gallery, identities, len(enrolment.people)))
+    with run.writing() as folder:
+        module = Anonymization(
+            whitebox,
+            masker,
+            inpainter,
+            metrics,
+            ratio=config.ratio,
+            cells=config.cells,
+            image_format=config.image_format,
+            clear=dict(zip(enrolment.probes.keys, clear.probes, strict=True)),
+            gallery=(clear.gallery, identities),
+            people=enrolment.people,
+            keep=Writer(run, folder, enrolment.probes, config.image_format),
+            stages=stages,
+        )
+        rows = _anonymize(config, run, module, enrolment.probes, stages)
+        _conclude(config, folder, enrolment, rows, metrics, stages)
 
+
+def _anonymize(config: Config, run: RunFolder, module: Anonymization, probes: FaceSet, stages: Stages) -> list[Row]:
+    """One row for each probe, in order; those that an earlier try finished are not done again."""
     done = {row["key"] for row in run.rows()}
-    todo = enrolment.probes.select(i for i, key in enumerate(enrolment.probes.keys) if key not in done)
+    todo = probes.select(index for index, key in enumerate(probes.keys) if key not in done)
     if done:
-        console.print(f"Resuming after {len(done)} of {len(enrolment.probes)} faces")
-    writer = Writer(run, folder, enrolment.probes, config.image_format)
-    module = Anonymization(
-        whitebox,
-        masker,
-        inpainter,
-        metrics,
-        ratio=config.ratio,
-        cells=config.cells,
-        image_format=config.image_format,
-        clear=dict(zip(enrolment.probes.keys, clear.probes, strict=True)),
-        gallery=(clear.gallery, identities),
-        people=enrolment.people,
-        keep=writer,
-        stages=stages,
-    )
+        console.print(f"Resuming after {len(done)} of {len(probes)} faces")
     with stages.bar("anonymize", len(todo)) as advance:
-        trainer.callbacks.append(LambdaCallback(on_test_batch_end=lambda *args: advance(len(args[3].keys))))
+        progress = LambdaCallback(on_test_batch_end=lambda *args: advance(len(args[3].keys)))
         if len(todo):
-            trainer.test(module, todo.loader(config.batch_size, config.workers), verbose=False)
+            instantiate(config.trainer, callbacks=[progress]).test(
+                module, todo.loader(config.batch_size, config.workers), verbose=False
+            )
     rows = {row["key"]: row for row in run.rows()}
-    _conclude(config, folder, enrolment, [rows[key] for key in enrolment.probes.keys], metrics, stages)
+    return [rows[key] for key in probes.keys]
 
 
 def named_metrics(config: Config) -> MetricCollection:
