@@ -17,7 +17,7 @@ JPEG_QUALITY = 95
 
 def to_pixels(images: Images) -> UInt8[ndarray, "b h w 3"]:
     """8-bit RGB."""
-    return (images.detach() * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    return (images.detach() * 255).round().byte().permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
 
 def to_images(pixels: UInt8[ndarray, "b h w 3"]) -> Images:

