@@ -95,12 +95,12 @@ def compose_config(*overrides: str) -> Config:
     """What `python run.py <overrides>` would hand to its task."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("config", overrides=list(overrides), return_hydra_config=True)
-    HydraConfig.instance().set_config(cfg)
-    task = cfg.copy()
-    with read_write(task):
-        task._set_flag("struct", False)
-        del task["hydra"]
-    return validate(task)
+        HydraConfig.instance().set_config(cfg)
+        task = cfg.copy()
+        with read_write(task):
+            task._set_flag("struct", False)
+            del task["hydra"]
+        return validate(task)
 
 
 @pytest.fixture

@@ -17,8 +17,6 @@ from omegaconf.errors import OmegaConfBaseException
 from veil.config import VIEW_SIZE, InputError
 from veil.types import CROP, VIEW
 
-GIVEN = {"data": {"root": "somewhere"}}  # knobs that have no default
-
 
 def targets(node: Any) -> Iterator[dict[str, Any]]:
     """Every mapping under `node` that names a `_target_`."""
@@ -35,7 +33,7 @@ def choices() -> list[str]:
 
 @pytest.mark.parametrize("choice", choices())
 def test_arguments_fit_the_target(choice: str) -> None:
-    given = ["data.root=somewhere"] if choice == "data=folder" else []
+    given = ["data.root=somewhere"] if choice in ("data=folder", "data=lfw") else []
     for node in targets(asdict(compose_config(choice, *given))):
         signature = inspect.signature(get_object(node["_target_"]))
         bind = signature.bind_partial if node.get("_partial_") or "tasks." in node["_target_"] else signature.bind
@@ -61,6 +59,10 @@ def test_every_choice_says_what_it_is(path: Any) -> None:
         ("batch_size=0", r"batch_size must be at least 1, got 0"),
         ("workers=-2", r"workers must be at least 0, got -2"),
         ("image_format=gif", r"image_format must be one of \('png', 'jpg'\), got 'gif'"),
+        ("inpainter.radius=wide", r"inpainter.radius must be of type float, as its default 3.0 is, got 'wide'"),
+        ("head.epochs=2.5", r"head.epochs must be of type int, as its default 60 is, got 2.5"),
+        ("recognizer.weights=3", r"recognizer.weights must be of type str, as its default 'casia' is, got 3"),
+        ("logger.originals=1", r"logger.originals must be of type bool, as its default False is, got 1"),
         ("split.gallery=1", r"split.gallery .* in \(0, 1\), got 1"),
     ],
 )

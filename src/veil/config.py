@@ -4,6 +4,9 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 IMAGE_FORMATS = ("png", "jpg")
@@ -80,11 +83,40 @@ class Config:
 
 
 def validate(cfg: DictConfig) -> Config:
-    """The resolved, range-checked config; groups become plain dicts that `hydra.utils.instantiate` takes.
+    """The resolved, checked config; groups become plain dicts that `hydra.utils.instantiate` takes.
 
-    Raises InputError for a value out of range; omegaconf's errors for a missing one.
+    Raises InputError for a value out of range or of another type than its default, omegaconf's errors for a missing
+    one.
     """
+    _check_types(cfg, _defaults())
     return cast(Config, OmegaConf.to_object(cfg))
+
+
+def _defaults() -> DictConfig:
+    """The config of the same choices without any knob turned."""
+    hydra = HydraConfig.get()
+    groups = [
+        override for override in hydra.overrides.task if override.lstrip("+").split("=")[0] in hydra.runtime.choices
+    ]
+    loader = GlobalHydra.instance().config_loader()
+    return loader.load_configuration(hydra.job.config_name, groups, run_mode=RunMode.RUN)
+
+
+def _check_types(node: DictConfig, defaults: DictConfig, path: str = "") -> None:
+    """Groups have no schema of their own: their defaults say what type each knob has."""
+    for key in map(str, node):
+        if OmegaConf.is_missing(node, key) or OmegaConf.is_interpolation(node, key) or key not in defaults:
+            continue
+        value, default = node[key], None if OmegaConf.is_missing(defaults, key) else defaults[key]
+        if isinstance(value, DictConfig) and isinstance(default, DictConfig):
+            _check_types(value, default, f"{path}{key}.")
+        elif default is not None and value is not None and not isinstance(value, _alike(default)):
+            kind = type(default).__name__
+            raise InputError(f"{path}{key} must be of type {kind}, as its default {default!r} is, got {value!r}")
+
+
+def _alike(default: Any) -> tuple[type, ...]:
+    return (int, float) if isinstance(default, float) else (type(default),)
 
 
 ConfigStore.instance().store(name="schema", node=Config)
