@@ -105,10 +105,10 @@ def compose_config(*overrides: str) -> Config:
 
 @pytest.fixture
 def small_run(photos: Path, cache: str, tmp_path: Path) -> Callable[..., Config]:
-    """Configs of runs on the few photos, with the CSV logger."""
+    """Configs of runs on the few photos, with the CSV logger and without held-out judges."""
 
     def config(*overrides: str, outputs: str = "outputs") -> Config:
         where = ("data=folder", f"data.root={photos}", f"cache={cache}", f"outputs={tmp_path / outputs}")
-        return compose_config(*where, "trainer=cpu", "logger=csv", "split.gallery=0.6", *overrides)
+        return compose_config(*where, "trainer=cpu", "logger=csv", "judges=none", "split.gallery=0.6", *overrides)
 
     return config

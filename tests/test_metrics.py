@@ -4,16 +4,18 @@ import numpy as np
 import pytest
 import torch
 from conftest import compose_config
+from hydra.utils import instantiate
 from scipy.stats import binomtest, bootstrap
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
-from sklearn.metrics import accuracy_score, top_k_accuracy_score
+from sklearn.metrics import accuracy_score, roc_curve, top_k_accuracy_score
 from torch.nn import functional as F
 
+from veil.judge import thresholds
 from veil.metrics.flags import raise_flags
 from veil.metrics.intervals import Interval, bootstrap_mean, people_mean
-from veil.metrics.privacy import Accuracy, ClearAccuracy, ClearRank, Fooled, IdentityCosine, Rank
+from veil.metrics.privacy import TAR, Accuracy, ClearAccuracy, ClearRank, ClearTAR, Fooled, IdentityCosine, Rank
 from veil.metrics.utility import PSNR, SSIM, Coverage, Detected
-from veil.tasks.evaluate import named_metrics
+from veil.panel import PICTURE, assign, values
 from veil.types import Faces, view
 
 
@@ -167,22 +169,53 @@ def test_flags_say_what_failed() -> None:
 
 
 def test_metrics_are_named_after_their_recogniser_and_not_merged() -> None:
-    metrics = named_metrics(compose_config("recognizer=facenet"))
-    assert "privacy/facenet/rank1" in metrics
-    assert not any("{" in name for name in metrics)
-    metrics.update(
-        images=torch.zeros(2, 3, 64, 64),
-        anonymized=torch.ones(2, 3, 64, 64),
-        masks=torch.zeros(2, 1, 64, 64, dtype=torch.bool),
-        identities=torch.tensor([0, 1]),
-        embeddings=torch.eye(2),
-        anonymized_embeddings=torch.eye(2),
-        logits=torch.eye(2),
-        anonymized_logits=1 - torch.eye(2),
-        matches=torch.eye(2),
-        anonymized_matches=torch.eye(2),
-        found=torch.tensor([True, True]),
-    )
-    values = {name: metric.compute().value for name, metric in metrics.items()}
-    assert values["check/coverage"] == 0
-    assert values["privacy/facenet/fooled"] == values["utility/detected"] == 1
+    template = instantiate(compose_config().metrics)
+    asked = assign(template, "facenet", ["dlib"])
+    assert {"privacy/facenet/rank1", "privacy/facenet/fooled"} <= set(asked["facenet"])
+    assert "privacy/dlib/rank1" in asked["dlib"]
+    assert "privacy/dlib/fooled" not in asked["dlib"]  # it has no classifier
+    assert "utility/ssim" in asked[PICTURE]
+    assert not any("{" in name for metrics in asked.values() for name in metrics)
+    evidence = {
+        "images": torch.zeros(2, 3, 64, 64),
+        "anonymized": torch.ones(2, 3, 64, 64),
+        "masks": torch.zeros(2, 1, 64, 64, dtype=torch.bool),
+        "identities": torch.tensor([0, 1]),
+        "found": torch.tensor([True, True]),
+    }
+    columns = values(asked[PICTURE], **evidence)
+    assert columns["check/coverage"] == [0, 0]
+    assert columns["utility/detected"] == [1, 1]
+
+
+def test_thresholds_are_scikit_learns_and_only_where_pairs_support_them() -> None:
+    generator = np.random.default_rng(0)
+    impostors, genuine = generator.normal(0, 0.1, 20_000), generator.normal(0.5, 0.2, 5000)
+    found = thresholds(impostors)
+    assert set(found) == {1e-2, 1e-3}  # 1e-4 of 20,000 pairs are two
+    false, true, _ = roc_curve(np.r_[np.zeros(20_000), np.ones(5000)], np.r_[impostors, genuine])
+    for far, threshold in found.items():
+        assert (impostors > threshold).mean() <= far
+        best = true[np.searchsorted(false, far, side="right") - 1]
+        assert (genuine > threshold).mean() == pytest.approx(best, abs=1e-3)
+
+
+def test_tar_by_hand() -> None:
+    evidence = {
+        "enrolled": torch.tensor([0, 0, 1, 1]),
+        "identities": torch.tensor([0, 1]),
+        "thresholds": {1e-3: 0.5},
+    }
+    scores = torch.tensor([[0.6, 0.4, 0.9, 0.9], [0.9, 0.9, 0.7, 0.8]])
+    for metric, name in ((TAR(1e-3), "anonymized_scores"), (ClearTAR(1e-3), "scores")):
+        metric.update(**{name: scores}, **evidence)
+        assert metric.compute().value == pytest.approx((0.5 + 1) / 2)
+    unsupported = TAR(1e-4)
+    unsupported.update(anonymized_scores=scores, **evidence)
+    assert unsupported.compute() is None
+    assert "too few impostor pairs" in unsupported.undefined
+
+
+def test_a_judge_that_is_the_white_box_is_flagged() -> None:
+    quiet = {"unchanged": 0, "faces": 80, "ratio": 0.25, "cells": 256, "not_found": [], "single_photo": 0}
+    assert raise_flags({}, **quiet, not_held_out=["dlib"]) == ["judge dlib is the white box: it is not held out"]

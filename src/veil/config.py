@@ -46,6 +46,7 @@ class Config:
     task: Any = MISSING
     data: Any = MISSING
     recognizer: Any = MISSING
+    judges: Any = MISSING
     head: Any = MISSING
     masker: Any = MISSING
     inpainter: Any = MISSING

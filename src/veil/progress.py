@@ -40,7 +40,7 @@ class Stages:
     def bar(self, name: str, total: int, unit: str = "faces") -> Iterator[Callable[[int], None]]:
         """Show a bar and clock the stage; yields `advance(count)`."""
         columns = (
-            TextColumn("{task.description:<10}"),
+            TextColumn("{task.description:<20}"),
             BarColumn(),
             MofNCompleteColumn(),
             Rate(),

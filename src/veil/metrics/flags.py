@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from veil.metrics.intervals import Interval
 
-WEAK_ACCURACY = 0.9  # a recogniser below this on clear probes cannot show privacy
+WEAK_RANK, WEAK_TAR = 0.9, 0.5  # a recogniser below these on clear probes cannot show privacy
 WIDE = 0.2  # an interval wider than this says little
 
 
@@ -17,6 +17,7 @@ def raise_flags(
     cells: int,
     not_found: Sequence[str],
     single_photo: int,
+    not_held_out: Sequence[str] = (),
 ) -> list[str]:
     """One sentence for each assumption that failed.
 
@@ -26,6 +27,7 @@ def raise_flags(
         cells: cells in the whole grid, not its side.
         not_found: keys of photos without a detected face.
         single_photo: people with one photo, who have no probe.
+        not_held_out: judges that are the white box.
 
     """
     flags = []
@@ -35,10 +37,12 @@ def raise_flags(
     if coverage and abs(coverage.value - ratio) > 1 / cells:
         flags.append(f"coverage {coverage.value:.4f} is not the ratio {ratio} to one cell")
     for name, figure in metrics.items():
-        if name.startswith("clear/") and figure.value < WEAK_ACCURACY:
-            flags.append(f"weak recogniser: {name} is {figure.value:.3f}, below {WEAK_ACCURACY}, on clear photos")
+        floor = WEAK_TAR if "/tar@" in name else WEAK_RANK
+        if name.startswith("clear/") and figure.value < floor:
+            flags.append(f"weak recogniser: {name} is {figure.value:.3f}, below {floor}, on clear photos")
         if name.startswith("privacy/") and not name.endswith("cosine") and figure.high - figure.low > WIDE:
             flags.append(f"wide interval: {name} is known to +-{50 * (figure.high - figure.low):.0f} points only")
+    flags += [f"judge {judge} is the white box: it is not held out" for judge in not_held_out]
     if not_found:
         flags.append(f"no face found in {len(not_found)} photos, which are left out: {', '.join(not_found[:5])}")
     if single_photo:

@@ -1,16 +1,22 @@
 """How much of the identity is left, by a recogniser. Arguments are taken by name:
 
-`identities`, `embeddings` and `logits` of the clear face, `matches` `(b, people)` its best cosine to each enrolled
-person; the same `anonymized_...` of the repainted face.
+`identities`, `embeddings` and `logits` of the clear face; `scores` `(b, g)` its cosine to each photo of the gallery,
+whose people are `enrolled`; `matches` `(b, people)` its best cosine to each enrolled person; the same `anonymized_...`
+of the repainted face. `thresholds` by FAR are set on clear impostor pairs.
 """
 
-from jaxtyping import Float
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from veil.metrics.intervals import PeopleMean, where
 from veil.types import Embeddings, Identities
 
 PerPerson = Float[Tensor, "b people"]
+PerPhoto = Float[Tensor, "b g"]
+Enrolled = Int[Tensor, " g"]
 
 
 def correct(logits: PerPerson, identities: Identities) -> Float[Tensor, " b"]:
@@ -22,6 +28,16 @@ def rank(matches: PerPerson, identities: Identities) -> Float[Tensor, " b"]:
     """Position of the true person when people are ordered by their best match, 1 the closest; ties count against."""
     true = matches.gather(1, identities[:, None])
     return (matches >= true).sum(dim=1).double()
+
+
+def accepted(
+    scores: PerPhoto, enrolled: Enrolled, identities: Identities, threshold: float | None
+) -> Float[Tensor, " b"]:
+    """Share of each face's genuine pairs, with the gallery photos of its own person, above the threshold."""
+    genuine = enrolled == identities[:, None]
+    if threshold is None:
+        return torch.full((len(scores),), torch.nan, dtype=torch.float64, device=scores.device)
+    return ((scores > threshold) & genuine).sum(dim=1).double() / genuine.sum(dim=1)
 
 
 class ClearAccuracy(PeopleMean):
@@ -81,3 +97,37 @@ class IdentityCosine(PeopleMean):
     def update(self, embeddings: Embeddings, anonymized_embeddings: Embeddings, identities: Identities) -> None:
         """See the module."""
         self.add((embeddings * anonymized_embeddings).sum(dim=1), identities)
+
+
+class ClearTAR(PeopleMean):
+    """TAR@FAR of clear probes: the ceiling."""
+
+    undefined = "too few impostor pairs for this FAR: fewer than 10 would lie above its threshold"
+
+    def __init__(self, far: float, resamples: int = 1000) -> None:
+        super().__init__(resamples)
+        self.far = far
+
+    def update(
+        self, scores: PerPhoto, enrolled: Enrolled, identities: Identities, thresholds: Mapping[float, float]
+    ) -> None:
+        """See the module."""
+        self.add(accepted(scores, enrolled, identities, thresholds.get(self.far)), identities)
+
+
+class TAR(PeopleMean):
+    """TAR@FAR: share of genuine pairs (anonymised probe, clear gallery photo) above a threshold that a share of FAR of
+    the clear impostor pairs exceeds. Lower is more private.
+    """
+
+    undefined = ClearTAR.undefined
+
+    def __init__(self, far: float, resamples: int = 1000) -> None:
+        super().__init__(resamples)
+        self.far = far
+
+    def update(
+        self, anonymized_scores: PerPhoto, enrolled: Enrolled, identities: Identities, thresholds: Mapping[float, float]
+    ) -> None:
+        """See the module."""
+        self.add(accepted(anonymized_scores, enrolled, identities, thresholds.get(self.far)), identities)

@@ -1,4 +1,4 @@
-"""Do the results look like photos? Distances between sets of features; the feature network must be named beside them."""
+"""Do the results look like photos? Distances between sets of features; name the feature network beside them."""
 
 import torch
 from jaxtyping import Float

@@ -47,6 +47,14 @@ class Detected(PeopleMean):
         self.add(found.double(), identities)
 
 
+class Aligned(PeopleMean):
+    """Share of outputs in which a recogniser's own detector finds the face; elsewhere it recognises nobody."""
+
+    def update(self, aligned: Bool[Tensor, " b"], identities: Identities) -> None:
+        """See the module."""
+        self.add(aligned.double(), identities)
+
+
 class Coverage(PeopleMean):
     """Masked share of the view, as achieved."""
 

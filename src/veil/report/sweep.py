@@ -16,7 +16,7 @@ from veil.progress import console
 from veil.store import write_csv
 
 SETTINGS = ("data", "recognizer", "masker", "inpainter", "ratio", "seed")
-SHOWN = ("fooled", "rank1", "cosine", "ssim", "detected")  # in the console; summary.csv has them all
+SHOWN = ("fooled", "rank1", "ssim", "detected")  # in the console; summary.csv has them all
 UTILITY, PRIVACY = "utility/ssim", "fooled"  # the frontier's axes
 
 Run = dict[str, Any]
@@ -56,7 +56,7 @@ def _table(runs: Sequence[Run]) -> Table:
     """One line a run: the settings that vary, the figures that matter most, and how many flags were raised."""
     settings = [key for key in SETTINGS if len({run[key] for run in runs}) > 1 or key in ("masker", "ratio")]
     names = [name for name in runs[0]["metrics"] if name.split("/")[-1] in SHOWN and not name.startswith("clear")]
-    table = Table(*settings, *(name.split("/")[-1] for name in names), "flags")
+    table = Table(*settings, *(name.split("/", 1)[-1].replace("/", "\n") for name in names), "flags")
     for run in runs:
         cells = [_cell(run["metrics"].get(name)) for name in names]
         table.add_row(*(str(run[key]) for key in settings), *cells, str(len(run["flags"])))

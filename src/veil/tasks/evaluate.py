@@ -1,6 +1,7 @@
 """Anonymise the probes, attack the results, measure what is left."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,10 @@ from torchmetrics import MetricCollection
 from veil.anonymization import Anonymization
 from veil.config import VIEW_SIZE, Config
 from veil.data.faces import Enrolment, FaceSet, enrol
+from veil.judge import Judge
 from veil.metrics.flags import raise_flags
 from veil.metrics.intervals import PeopleMean, people_mean
+from veil.panel import Panel, assign
 from veil.pictures import mask_pixels, sample_sheet, save, to_pixels
 from veil.progress import Stages, console
 from veil.recognizers.whitebox import WhiteBox, centroids
@@ -51,31 +54,36 @@ def _make(config: Config, run: RunFolder) -> None:
         quiet_lightning()
         photos = instantiate(config.data)
         device = instantiate(config.trainer).strategy.root_device
-        recognizer = instantiate(config.recognizer).to(device)
         masker, inpainter = instantiate(config.masker), instantiate(config.inpainter)
-        metrics = named_metrics(config)
+        name = config.choices.recognizer
+        recognizers = {name: instantiate(config.recognizer), **instantiate(config.judges)}
+        asked = assign(instantiate(config.metrics), name, list(config.judges))
     enrolment = enrol(photos, config.split.gallery, config.seed, config.cache, stages)
-    clear = embed_both(recognizer, enrolment, config.cache, stages)
-    head = fitted_head(config, recognizer, enrolment, clear, stages)
-    identities = torch.tensor(enrolment.gallery.identities)
-    whitebox = WhiteBox(recognizer, head, centroids(clear.gallery, identities, len(enrolment.people)))
+    clear = {
+        judge: embed_both(recognizer.to(device), enrolment, config.cache, stages, judge)
+        for judge, recognizer in recognizers.items()
+    }
+    head = fitted_head(config, recognizers[name], enrolment, clear[name], stages)
+    enrolled, probed = (torch.tensor(faces.identities) for faces in (enrolment.gallery, enrolment.probes))
+    people, keys = enrolment.people, enrolment.probes.keys
+    judges = {
+        judge: Judge(recognizer, clear[judge].gallery, enrolled, clear[judge].probes, probed, keys, len(people))
+        for judge, recognizer in recognizers.items()
+    }
+    whitebox = WhiteBox(recognizers[name], head, centroids(clear[name].gallery, enrolled, len(people)))
     with run.writing() as folder:
         module = Anonymization(
-            whitebox,
+            Panel(whitebox, name, judges, asked, people, stages),
             masker,
             inpainter,
-            metrics,
             ratio=config.ratio,
             cells=config.cells,
             image_format=config.image_format,
-            clear=dict(zip(enrolment.probes.keys, clear.probes, strict=True)),
-            gallery=(clear.gallery, identities),
-            people=enrolment.people,
             keep=Writer(run, folder, enrolment.probes, config.image_format),
             stages=stages,
         )
         rows = _anonymize(config, run, module, enrolment.probes, stages)
-        _conclude(config, folder, enrolment, rows, metrics, stages)
+        _conclude(config, folder, enrolment, rows, asked, stages)
 
 
 def _anonymize(config: Config, run: RunFolder, module: Anonymization, probes: FaceSet, stages: Stages) -> list[Row]:
@@ -92,13 +100,6 @@ def _anonymize(config: Config, run: RunFolder, module: Anonymization, probes: Fa
             )
     rows = {row["key"]: row for row in run.rows()}
     return [rows[key] for key in probes.keys]
-
-
-def named_metrics(config: Config) -> MetricCollection:
-    """The metrics of the run; `{recognizer}` in a name becomes the recogniser's."""
-    template = instantiate(config.metrics)
-    names = {name: name.format(recognizer=config.choices.recognizer) for name in template}
-    return MetricCollection({names[name]: metric for name, metric in template.items()}, compute_groups=False)
 
 
 class Writer:
@@ -135,12 +136,18 @@ class Writer:
 
 
 def _conclude(
-    config: Config, folder: Path, enrolment: Enrolment, rows: list[Row], metrics: MetricCollection, stages: Stages
+    config: Config,
+    folder: Path,
+    enrolment: Enrolment,
+    rows: list[Row],
+    asked: Mapping[str, MetricCollection],
+    stages: Stages,
 ) -> None:
     """Means, intervals, flags, pictures, from the rows alone."""
     figures, absent = {}, {}
     people = np.array([row["label"] for row in rows])
-    for name, metric in metrics.items():
+    metrics = {name: metric for collection in asked.values() for name, metric in collection.items()}
+    for name, metric in sorted(metrics.items()):
         assert isinstance(metric, PeopleMean)
         values = np.array([np.nan if row[name] is None else row[name] for row in rows])
         interval = people_mean(values, people, metric.resamples)
@@ -157,6 +164,7 @@ def _conclude(
         cells=(config.cells or VIEW_SIZE) ** 2,
         not_found=enrolment.not_found,
         single_photo=len(enrolment.people) - len(probed),
+        not_held_out=[judge for judge, settings in config.judges.items() if settings == config.recognizer],
     )
     write_csv(rows, folder / "manifest.csv")
     shown = _one_a_person(rows)

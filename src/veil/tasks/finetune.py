@@ -114,7 +114,7 @@ def finetune(config: Config) -> Path:
             quiet_lightning()
             enrolment = enrol(instantiate(config.data), config.split.gallery, config.seed, config.cache, stages)
             recognizer = instantiate(config.recognizer)
-        clear = embed_both(recognizer, enrolment, config.cache, stages)
+        clear = embed_both(recognizer, enrolment, config.cache, stages, config.choices.recognizer)
         logger = instantiate(config.logger)(name=f"{config.choices.data}-{config.choices.recognizer}")
         fitted_head(config, recognizer, enrolment, clear, stages, logger)
         publish(logger, run)
@@ -129,10 +129,10 @@ class Clear(NamedTuple):
     probes: Float[Tensor, "p d"]
 
 
-def embed_both(recognizer: nn.Module, enrolment: Enrolment, cache: str, stages: Stages) -> Clear:
+def embed_both(recognizer: nn.Module, enrolment: Enrolment, cache: str, stages: Stages, name: str) -> Clear:
     """Clear embeddings of gallery and probes."""
-    gallery = clear_embeddings(recognizer, enrolment.gallery, cache, stages, "enrol")
-    return Clear(gallery, clear_embeddings(recognizer, enrolment.probes, cache, stages, "embed"))
+    gallery = clear_embeddings(recognizer, enrolment.gallery, cache, stages, f"enrol with {name}")
+    return Clear(gallery, clear_embeddings(recognizer, enrolment.probes, cache, stages, f"probe with {name}"))
 
 
 def fitted_head(

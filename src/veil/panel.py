@@ -1,0 +1,122 @@
+"""The white box, the judges, and what each is asked about a batch of faces."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from facenet_pytorch import MTCNN
+from jaxtyping import Bool
+from torch import Tensor, nn
+from torchmetrics import Metric, MetricCollection
+
+from veil.data.align import find_faces
+from veil.judge import Judge
+from veil.metrics.intervals import PeopleMean
+from veil.metrics.utility import coverage
+from veil.pictures import to_pixels
+from veil.progress import Stages
+from veil.recognizers.whitebox import WhiteBox
+from veil.store import Row
+from veil.types import Faces, Images, Masks
+
+PICTURE = ""  # asks about the picture, not about a recogniser
+
+
+def assign(template: MetricCollection, whitebox: str, judges: list[str]) -> dict[str, MetricCollection]:
+    """Who is asked what: a name with `{recognizer}` is for the white box, with `{judge}` for it and every judge."""
+    asked: dict[str, dict[str, Metric]] = {name: {} for name in (PICTURE, whitebox, *judges)}
+    for name, metric in template.items():
+        if "{judge}" in name:
+            for judge in (whitebox, *judges):
+                asked[judge][name.format(judge=judge)] = metric.clone()
+        elif "{recognizer}" in name:
+            asked[whitebox][name.format(recognizer=whitebox)] = metric
+        else:
+            asked[PICTURE][name] = metric
+    return {name: MetricCollection(dict(metrics), compute_groups=False) for name, metrics in asked.items()}
+
+
+class Panel(nn.Module):
+    """Measures faces; chooses nothing.
+
+    Args:
+        whitebox: the recogniser whose gradients the masker sees, with its classifier.
+        judges: by name; the white box is one of them.
+        asked: the metrics that each answers (`assign`).
+        people: their names; identity i is people[i].
+
+    """
+
+    def __init__(
+        self,
+        whitebox: WhiteBox,
+        whitebox_name: str,
+        judges: Mapping[str, Judge],
+        asked: Mapping[str, MetricCollection],
+        people: list[str],
+        stages: Stages,
+    ) -> None:
+        super().__init__()
+        self.whitebox, self.whitebox_name = whitebox, whitebox_name
+        self.judges = nn.ModuleDict(judges)
+        self.asked, self.people, self.stages = asked, people, stages
+        self.detector = MTCNN(device="cpu")
+
+    def rows(self, faces: Faces, masks: Masks, anonymized: Images) -> list[Row]:
+        """One row of figures a face: who it is, what was done to it, what each metric says."""
+        with self.stages.clock("detect"):
+            found = self._detect(anonymized)
+        shared = {"images": faces.images, "anonymized": anonymized, "masks": masks, "found": found}
+        columns: dict[str, list[float]] = {}
+        for name, metrics in self.asked.items():
+            if name == PICTURE:
+                evidence: dict[str, Any] = shared
+            else:
+                with self.stages.clock(f"judge {name}"):
+                    evidence = self._evidence(name, faces, anonymized)
+            with self.stages.clock("measure"):
+                columns |= values(metrics, identities=faces.identities, **evidence)
+            if name == self.whitebox_name:
+                predictions = [evidence[logits].argmax(dim=1).tolist() for logits in ("logits", "anonymized_logits")]
+        unchanged = (anonymized == faces.images).flatten(1).all(dim=1).tolist()
+        achieved = coverage(masks).tolist()
+        return [
+            {
+                "key": key,
+                "person": self.people[identity],
+                "label": identity,
+                "seed": int(faces.seeds[index]),
+                "achieved": achieved[index],
+                "predicted_clear": self.people[predictions[0][index]],
+                "predicted": self.people[predictions[1][index]],
+                "found": bool(found[index]),
+                "unchanged": unchanged[index],
+                **{name: None if math.isnan(column[index]) else column[index] for name, column in columns.items()},
+            }
+            for index, (key, identity) in enumerate(zip(faces.keys, faces.identities.tolist(), strict=True))
+        ]
+
+    def _evidence(self, name: str, faces: Faces, anonymized: Images) -> dict[str, Any]:
+        judge = self.judges[name]
+        assert isinstance(judge, Judge)
+        evidence = judge.evidence(faces, anonymized)
+        if name == self.whitebox_name:
+            evidence["logits"] = self.whitebox.logits(evidence["embeddings"])
+            evidence["anonymized_logits"] = self.whitebox.logits(evidence["anonymized_embeddings"])
+        return evidence
+
+    def _detect(self, images: Images) -> Bool[Tensor, " b"]:
+        boxes = find_faces(list(to_pixels(images)), self.detector)
+        return torch.tensor([box is not None for box in boxes], device=images.device)
+
+
+def values(metrics: MetricCollection, **evidence: Any) -> dict[str, list[float]]:
+    """Each metric's value for each face of a batch; the means are taken over the whole run, at its end."""
+    metrics.reset()
+    metrics.update(**evidence)
+    columns: dict[str, list[float]] = {}
+    for name, metric in metrics.items():
+        assert isinstance(metric, PeopleMean)
+        columns[name] = metric.values[0].tolist()
+    return columns
