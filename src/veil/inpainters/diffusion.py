@@ -224,14 +224,18 @@ def named_scheduler(name: str) -> type:
     return getattr(diffusers, name)
 
 
+def packaged_model(model: str) -> str:
+    """The folder that `package:<name>` means; any other name is given back."""
+    return str(Path(__file__).with_name(model.removeprefix(PACKAGED))) if model.startswith(PACKAGED) else model
+
+
 def load_pipeline(model: str, revision: str | None, variant: str | None, dtype: torch.dtype) -> DiffusionPipeline:
     """The inpainting pipeline of a folder, of the hub's cache, or of the hub.
 
     Without a safety checker: it blanks pictures it takes for indecent, which would pass for anonymised here.
     Raises FileNotFoundError where neither a folder nor the cache has the model and the hub cannot be reached.
     """
-    if model.startswith(PACKAGED):
-        model = str(Path(__file__).with_name(model.removeprefix(PACKAGED)))
+    model = packaged_model(model)
     source: dict[str, Any] = {"revision": revision, "local_files_only": True}
     try:
         config = DiffusionPipeline.load_config(model, **source)

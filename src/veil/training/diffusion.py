@@ -5,12 +5,18 @@ from pathlib import Path
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DPMSolverMultistepScheduler,
+    StableDiffusionInpaintPipeline,
+    UNet2DConditionModel,
+)
 from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor
 from torch.nn import functional as F
 
+from veil.inpainters.diffusion import cover
 from veil.training.autoencoder import photo_variants, warm_cosine
 from veil.training.masks import draw_masks
 from veil.types import Images, Masks
@@ -20,7 +26,7 @@ LATENTS = 4
 Example = Float[Tensor, "b 9 h w"]  # latents of the photo, mask, latents of the masked photo
 
 
-def new_unet(channels: tuple[int, ...] = (32, 96, 192, 256), layers: int = 1, size: int = 32) -> UNet2DConditionModel:
+def new_unet(channels: tuple[int, ...] = (32, 64, 128, 224), layers: int = 1, size: int = 32) -> UNet2DConditionModel:
     """An untrained UNet of Stable Diffusion inpainting's class; attention in the middle block only."""
     return UNet2DConditionModel(
         sample_size=size,
@@ -67,11 +73,16 @@ def encode_examples(autoencoder: AutoencoderKL, fields: Images, masks: Masks) ->
     return torch.cat([latents, F.interpolate(masks.float(), latents.shape[-2:]), masked], dim=1)
 
 
+def field_box(crop: int) -> slice:
+    """Rows, and columns, of the field in a crop of `crop` px."""
+    edge = round(crop * (1 - FIELD) / 2)
+    return slice(edge, crop - edge)
+
+
 def field_masks(masks: Masks, size: int) -> Masks:
     """The part of crops' masks that lies on the field, at `size` px: a pixel that is masked in part is masked."""
-    crop = masks.shape[-1]
-    edge = round(crop * (1 - FIELD) / 2)
-    return F.adaptive_max_pool2d(masks[..., edge : crop - edge, edge : crop - edge].float(), size).bool()
+    inner = field_box(masks.shape[-1])
+    return cover(masks[..., inner, inner], size).bool()
 
 
 def write_latents(autoencoder: AutoencoderKL, fields: ndarray, path: Path, seed: int, batch: int = 32) -> None:
@@ -91,6 +102,20 @@ def write_latents(autoencoder: AutoencoderKL, fields: ndarray, path: Path, seed:
             out[start : start + batch] = example.half().numpy()
     out.flush()
     partial.rename(path)
+
+
+def write_model(autoencoder: AutoencoderKL, unet: UNet2DConditionModel, folder: Path) -> None:
+    """A Stable Diffusion inpainting pipeline without text encoder, in fp16 safetensors."""
+    StableDiffusionInpaintPipeline(
+        vae=autoencoder.half(),
+        unet=unet.half(),
+        scheduler=new_scheduler(),
+        text_encoder=None,
+        tokenizer=None,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    ).save_pretrained(folder)
 
 
 class DiffusionTraining(pl.LightningModule):
