@@ -8,7 +8,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionInpaintPipeline, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from veil.inpainters.composite import paste_back
+from veil.inpainters.composite import match_border, paste_back
 from veil.inpainters.diffusion import DiffusionInpainter, VaeRoundTrip, cover, resize
 from veil.training.masks import SHAPES, draw_masks
 from veil.types import Faces, view
@@ -222,3 +222,22 @@ def test_training_masks_are_drawn_from_their_generator_alone():
     torch.manual_seed(1)
     assert torch.equal(first, draw_masks(20, torch.Generator().manual_seed(5)))
     assert len({mask.numpy().tobytes() for mask in first}) > 15
+
+
+def test_a_colour_cast_inside_the_mask_is_taken_away_at_its_border():
+    photo = torch.linspace(0.2, 0.6, 64).expand(2, 3, 64, 64).contiguous()
+    masks = torch.zeros(2, 1, 64, 64, dtype=torch.bool)
+    masks[0, :, 20:44, 20:44] = True
+    masks[1, :, ::8, ::8] = True
+    cast = photo + torch.tensor([0.1, -0.1, 0.05]).view(3, 1, 1)
+    torch.testing.assert_close(match_border(photo, cast, masks)[masks.expand_as(photo)], photo[masks.expand_as(photo)], atol=1e-5, rtol=0)
+
+
+def test_matching_the_border_reads_no_masked_pixel(masks):
+    generator = torch.Generator().manual_seed(6)
+    original, painted = torch.rand(2, 5, 3, 256, 256, generator=generator)
+    other = torch.where(masks, torch.rand(5, 3, 256, 256, generator=generator), original)
+    assert torch.equal(match_border(original, painted, masks), match_border(other, painted, masks))
+    nothing, everything = torch.zeros_like(masks), torch.ones_like(masks)
+    assert torch.equal(match_border(original, painted, nothing), painted)
+    assert torch.equal(match_border(original, painted, everything), painted)

@@ -17,7 +17,7 @@ from httpx import HTTPError
 from torch import Tensor
 from torch.nn import functional as F
 
-from veil.inpainters.composite import paste_back
+from veil.inpainters import composite
 from veil.types import CROP, VIEW, Faces, Images, Masks
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,8 @@ class DiffusionInpainter:
         batch_size: faces at once; halved as often as a GPU's memory asks for it.
         field: side of the repainted square in views (1 to 1.6); the rest of the crop never reaches the model.
         paste_back: keep every pixel outside the mask; else the whole field is the model's output.
-        feather: px, soft rim inside the mask (`veil.inpainters.composite`).
+        match_border: shift what is pasted back, smoothly, to the colours round the mask (`composite.match_border`).
+        feather: px, soft rim inside the mask (`composite.paste_back`).
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class DiffusionInpainter:
         batch_size: int = 8,
         field: float = 1.2,
         paste_back: bool = True,
+        match_border: bool = False,
         feather: float = 0,
         compile: bool = False,
         channels_last: bool = True,
@@ -119,7 +121,8 @@ class DiffusionInpainter:
         free = hasattr(type(pipeline), "do_classifier_free_guidance")  # else guidance is one of the model's inputs
         self.guidance = 1.0 if free and (guidance <= 1 or prompt == negative_prompt) else guidance
         self.resolution = resolution or own_resolution(pipeline)
-        self.batch_size, self.field, self.paste_back, self.feather = batch_size, field, paste_back, feather
+        self.batch_size, self.field = batch_size, field
+        self.paste_back, self.match_border, self.feather = paste_back, match_border, feather
         self.prompt = self._encode_prompt(prompt, negative_prompt)
         self.accepts = inspect.signature(pipeline.__call__).parameters
 
@@ -130,7 +133,11 @@ class DiffusionInpainter:
         fields, holes = faces.images[..., inner, inner], masks[..., inner, inner]
         painted = faces.images.clone()
         painted[..., inner, inner] = self._in_batches(fields, holes, faces.seeds.tolist())
-        return paste_back(faces.images, painted, masks, self.feather) if self.paste_back else painted
+        if not self.paste_back:
+            return painted
+        if self.match_border:
+            painted = composite.match_border(faces.images, painted, masks)
+        return composite.paste_back(faces.images, painted, masks, self.feather)
 
     def _in_batches(self, fields: Images, masks: Masks, seeds: list[int]) -> Images:
         done: list[Tensor] = []
