@@ -1,0 +1,283 @@
+"""Repaint the mask with a latent diffusion model: Stable Diffusion inpainting, or anything diffusers calls so."""
+
+import inspect
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+import transformers
+from diffusers import AutoPipelineForInpainting, DiffusionPipeline
+from huggingface_hub import constants, model_info
+from httpx import HTTPError
+from torch import Tensor
+from torch.nn import functional as F
+
+from veil.inpainters import composite
+from veil.types import CROP, VIEW, Faces, Images, Masks
+
+log = logging.getLogger(__name__)
+
+PACKAGED = "package:"  # `package:face_diffusion` is the folder beside this file
+
+UNCHECKED = {"safety_checker": None, "requires_safety_checker": False}
+PROMPT_PARTS = {  # what a pipeline's `encode_prompt` returns, by how much it returns
+    2: ("prompt_embeds", "negative_prompt_embeds"),  # Stable Diffusion
+    3: ("prompt_embeds", "pooled_prompt_embeds", None),  # Flux
+    4: ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds"),  # SDXL, SD3
+}
+
+
+class DiffusionInpainter:
+    """Latent-diffusion inpainting (Rombach et al. 2022, arXiv:2112.10752) of a square round each face's view.
+
+    The noise of a face is drawn on the CPU from its own seed, so it does not depend on the batch or the device.
+
+    Args:
+        model: a diffusers folder, an id on the Hugging Face hub, or `package:face_diffusion`, which installs with Veil.
+        revision: branch, tag or commit of a hub model.
+        variant: which weight files of the folder, `fp16` say.
+        dtype: `float32`, `bfloat16` or `float16`; None is float32 on a CPU and bfloat16 on a GPU.
+        device: where the model runs; None is a GPU if there is one.
+        scheduler: a diffusers scheduler class; None keeps the model's own.
+        scheduler_options: its keyword arguments, over the model's.
+        steps: denoising steps when `strength` is 1.
+        guidance: classifier-free guidance; the second pass it needs is left out where it changes nothing, at
+            `guidance <= 1` or when both prompts say the same. A guidance-distilled model (Flux) takes it as it is.
+        strength: in (0, 1]; below 1 the noise leaves a rest of the original to start from.
+        lora: folder, file or hub id of LoRA weights.
+        resolution: px, side of the model's picture; None is the model's own.
+        batch_size: faces at once; halved as often as a GPU's memory asks for it.
+        field: side of the repainted square in views (1 to 1.6); the rest of the crop never reaches the model.
+        paste_back: keep every pixel outside the mask; else the whole field is the model's output.
+        match_border: shift what is pasted back, smoothly, to the colours round the mask (`composite.match_border`).
+        feather: px, soft rim inside the mask (`composite.paste_back`).
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        revision: str | None = None,
+        variant: str | None = None,
+        dtype: str | None = None,
+        device: str | None = None,
+        scheduler: str | None = None,
+        scheduler_options: Mapping[str, Any] | None = None,
+        steps: int = 20,
+        guidance: float = 1.0,
+        strength: float = 1.0,
+        prompt: str = "",
+        negative_prompt: str = "",
+        lora: str | None = None,
+        resolution: int | None = None,
+        batch_size: int = 8,
+        field: float = 1.2,
+        paste_back: bool = True,
+        match_border: bool = False,
+        feather: float = 0,
+        compile: bool = False,
+        channels_last: bool = True,
+        vae_tiling: bool = False,
+        vae_slicing: bool = False,
+        cpu_offload: bool = False,
+    ) -> None:
+        if not 1 <= field <= 1 / VIEW:
+            raise ValueError(f"inpainter.field is the repainted square's side in views, in [1, {1 / VIEW}], got {field}")
+        if not 0 < strength <= 1 or int(steps * strength) < 1:
+            raise ValueError(f"inpainter.strength is in (0, 1] and leaves >= 1 of {steps} steps, got {strength}")
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        default = "float32" if self.device.type == "cpu" else "bfloat16"
+        with quiet():
+            pipeline = load_pipeline(model, revision, variant, getattr(torch, dtype or default))
+            if lora:
+                pipeline.load_lora_weights(lora)
+                pipeline.fuse_lora()
+        if scheduler:
+            pipeline.scheduler = named_scheduler(scheduler).from_config(
+                pipeline.scheduler.config, **(scheduler_options or {})
+            )
+        pipeline.set_progress_bar_config(disable=True)
+        denoiser = getattr(pipeline, "unet", None) or pipeline.transformer
+        if channels_last:
+            denoiser.to(memory_format=torch.channels_last)
+            pipeline.vae.to(memory_format=torch.channels_last)
+        if vae_tiling:
+            pipeline.vae.enable_tiling()
+        if vae_slicing:
+            pipeline.vae.enable_slicing()
+        if cpu_offload and self.device.type != "cpu":
+            pipeline.enable_model_cpu_offload(device=self.device)
+        else:
+            pipeline.to(self.device)
+        if compile:
+            denoiser.compile()
+        self.pipeline = pipeline
+        self.steps, self.strength = steps, strength
+        free = hasattr(type(pipeline), "do_classifier_free_guidance")  # else guidance is one of the model's inputs
+        self.guidance = 1.0 if free and (guidance <= 1 or prompt == negative_prompt) else guidance
+        self.resolution = resolution or own_resolution(pipeline)
+        self.batch_size, self.field = batch_size, field
+        self.paste_back, self.match_border, self.feather = paste_back, match_border, feather
+        self.prompt = self._encode_prompt(prompt, negative_prompt)
+        self.accepts = inspect.signature(pipeline.__call__).parameters
+
+    def __call__(self, faces: Faces, masks: Masks) -> Images:
+        """Repaint `masks` in `faces`, a batch at a time."""
+        edge = round(CROP * (1 - self.field * VIEW) / 2) * faces.images.shape[-1] // CROP
+        inner = slice(edge, faces.images.shape[-1] - edge)
+        fields, holes = faces.images[..., inner, inner], masks[..., inner, inner]
+        painted = faces.images.clone()
+        painted[..., inner, inner] = self._in_batches(fields, holes, faces.seeds.tolist())
+        if not self.paste_back:
+            return painted
+        if self.match_border:
+            painted = composite.match_border(faces.images, painted, masks)
+        return composite.paste_back(faces.images, painted, masks, self.feather)
+
+    def _in_batches(self, fields: Images, masks: Masks, seeds: list[int]) -> Images:
+        done: list[Tensor] = []
+        start = 0
+        while start < len(seeds):
+            part = slice(start, start + self.batch_size)
+            try:
+                done.append(self._repaint(fields[part], masks[part], seeds[part]))
+            except torch.OutOfMemoryError:
+                if self.batch_size == 1:
+                    raise
+                self.batch_size //= 2
+                torch.cuda.empty_cache()
+                log.warning("out of GPU memory: going on with inpainter.batch_size=%d", self.batch_size)
+            else:
+                start = part.stop
+        return torch.cat(done) if done else fields
+
+    def _repaint(self, fields: Images, masks: Masks, seeds: list[int]) -> Images:
+        """One call of the pipeline: the square at the model's resolution and back."""
+        options = {"strength": self.strength} if "strength" in self.accepts else {}
+        output = self.pipeline(
+            image=resize(fields, self.resolution),
+            mask_image=cover(masks, self.resolution),
+            height=self.resolution,
+            width=self.resolution,
+            num_inference_steps=self.steps,
+            guidance_scale=self.guidance,
+            generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+            output_type="pt",
+            **{name: part.repeat(len(seeds), *[1] * (part.ndim - 1)) for name, part in self.prompt.items()},
+            **options,
+        ).images
+        return resize(output.to(fields), fields.shape[-1])
+
+    @torch.no_grad()
+    def _encode_prompt(self, prompt: str, negative_prompt: str) -> dict[str, Tensor]:
+        """The prompt's embeddings, made once; one token of zeros for a model without a text encoder."""
+        pipeline = self.pipeline
+        if pipeline.text_encoder is None:
+            return {"prompt_embeds": torch.zeros(1, 1, pipeline.unet.config.cross_attention_dim)}
+        known = inspect.signature(pipeline.encode_prompt).parameters
+        wanted = {
+            "prompt": prompt,
+            "prompt_2": None,
+            "device": self.device,
+            "num_images_per_prompt": 1,
+            "do_classifier_free_guidance": self.guidance > 1,
+            "negative_prompt": negative_prompt,
+        }
+        parts = pipeline.encode_prompt(**{name: value for name, value in wanted.items() if name in known})
+        named = zip(PROMPT_PARTS[len(parts)], parts, strict=True)
+        return {name: part for name, part in named if name is not None and part is not None}
+
+
+class VaeRoundTrip(DiffusionInpainter):
+    """Encode and decode without a mask or a denoising step: what the autoencoder alone does to a face (a control)."""
+
+    @torch.no_grad()
+    def _repaint(self, fields: Images, masks: Masks, seeds: list[int]) -> Images:
+        vae = self.pipeline.vae
+        pictures = resize(fields, self.resolution).to(vae.device, vae.dtype) * 2 - 1
+        output = vae.decode(vae.encode(pictures).latent_dist.mode()).sample
+        return resize((output.clamp(-1, 1) / 2 + 0.5).to(fields), fields.shape[-1])
+
+
+def resize(images: Images, side: int) -> Images:
+    """Square pictures of `side` px, in [0, 1]."""
+    if images.shape[-1] == side:
+        return images
+    mode = "bilinear" if side < images.shape[-1] else "bicubic"
+    return F.interpolate(images, (side, side), mode=mode, antialias=side < images.shape[-1]).clamp(0, 1)
+
+
+def cover(masks: Masks, side: int) -> Tensor:
+    """Masks of `side` px as 0 and 1: a pixel that is masked in part is masked, so nothing of it reaches the model."""
+    return F.adaptive_max_pool2d(masks.float(), side)
+
+
+def own_resolution(pipeline: DiffusionPipeline) -> int:
+    """px, the side of the pictures the model was made for."""
+    size = pipeline.unet.config.sample_size if getattr(pipeline, "unet", None) else pipeline.default_sample_size
+    return size * pipeline.vae_scale_factor
+
+
+def named_scheduler(name: str) -> type:
+    """diffusers' scheduler class of that name. Raises ValueError that lists what there is."""
+    names = [known for known in dir(diffusers) if known.endswith("Scheduler") and known != "Scheduler"]
+    if name not in names:
+        raise ValueError(f"inpainter.scheduler must be a scheduler class of diffusers, got {name!r}; one of {names}")
+    return getattr(diffusers, name)
+
+
+def packaged_model(model: str) -> str:
+    """The folder that `package:<name>` means; any other name is given back."""
+    return str(Path(__file__).with_name(model.removeprefix(PACKAGED))) if model.startswith(PACKAGED) else model
+
+
+def load_pipeline(model: str, revision: str | None, variant: str | None, dtype: torch.dtype) -> DiffusionPipeline:
+    """The inpainting pipeline of a folder, of the hub's cache, or of the hub.
+
+    Without a safety checker: it blanks pictures it takes for indecent, which would pass for anonymised here.
+    Raises FileNotFoundError where neither a folder nor the cache has the model and the hub cannot be reached.
+    """
+    model = packaged_model(model)
+    source: dict[str, Any] = {"revision": revision, "local_files_only": True}
+    try:
+        config = DiffusionPipeline.load_config(model, **source)
+    except OSError:
+        source["local_files_only"] = False
+        try:
+            model_info(model, revision=revision, timeout=10)  # at once, where diffusers would try for a minute
+            config = DiffusionPipeline.load_config(model, **source)
+        except (HTTPError, OSError, ValueError) as error:
+            raise FileNotFoundError(
+                f"inpainter.model={model} is no diffusers folder, is not in the cache ({constants.HF_HUB_CACHE}), and "
+                f"could not be downloaded ({type(error).__name__}: {error}). Give a local folder, or use the model "
+                "that installs with Veil: inpainter=face_diffusion"
+            ) from error
+    own = getattr(diffusers, config["_class_name"])
+    pipeline = own if "mask_image" in inspect.signature(own.__call__).parameters else AutoPipelineForInpainting
+    known = inspect.signature(own.__init__).parameters
+    without = {name: None for name, part in config.items() if part in ([None, None], (None, None))}  # no text encoder
+    without |= {name: value for name, value in UNCHECKED.items() if name in known}
+    return pipeline.from_pretrained(model, variant=variant, dtype=dtype, **source, **without)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Load without progress bars and remarks."""
+    verbosity = diffusers.logging.get_verbosity()
+    diffusers.logging.set_verbosity_error()
+    diffusers.logging.disable_progress_bar()
+    transformers.logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*local_dir_use_symlinks")
+            yield
+    finally:
+        diffusers.logging.set_verbosity(verbosity)
+        diffusers.logging.enable_progress_bar()
+        transformers.logging.enable_progress_bar()
+

@@ -1,0 +1,1 @@
+"""Lightning modules that train the face inpainter; free of Hydra."""
