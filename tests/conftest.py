@@ -91,6 +91,17 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Folders of tiny diffusion models."""
+    from tiny_models import save_stable_diffusion, save_without_text  # imports diffusers, which takes seconds
+
+    return {
+        "stable_diffusion": save_stable_diffusion(tmp_path_factory.mktemp("stable_diffusion")),
+        "without_text": save_without_text(tmp_path_factory.mktemp("without_text")),
+    }
+
+
 def compose_config(*overrides: str) -> Config:
     """What `python run.py <overrides>` would hand to its task."""
     with initialize_config_dir(str(CONF), version_base="1.3"):

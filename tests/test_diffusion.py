@@ -1,12 +1,9 @@
 """`DiffusionInpainter` on a tiny pipeline of Stable Diffusion's own classes, and the masks it is trained on."""
 
-import json
 import logging
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionInpaintPipeline, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from veil.inpainters.composite import match_border, paste_back
 from veil.inpainters.diffusion import DiffusionInpainter, VaeRoundTrip, cover, resize
@@ -17,49 +14,13 @@ STEPS = 3
 
 
 @pytest.fixture(scope="module")
-def stable_diffusion(tmp_path_factory):
-    """A folder with every part of Stable Diffusion inpainting, each a few thousand random weights."""
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("models")
-    words = ["<|startoftext|>", "<|endoftext|>", "a</w>", "face</w>", "a", "f", "c", "e"]
-    vocabulary = {word: index for index, word in enumerate(words)}
-    (folder / "vocab.json").write_text(json.dumps(vocabulary))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    text = CLIPTextConfig(
-        vocab_size=len(words), hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2,
-        max_position_embeddings=8, bos_token_id=0, eos_token_id=1, pad_token_id=1,
-    )  # fmt: skip
-    pipeline = tiny_pipeline(
-        text_encoder=CLIPTextModel(text).eval(),
-        tokenizer=CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=8),
-    )
-    pipeline.save_pretrained(folder / "stable_diffusion")
-    return str(folder / "stable_diffusion")
+def stable_diffusion(models):
+    return models["stable_diffusion"]
 
 
 @pytest.fixture(scope="module")
-def without_text(tmp_path_factory):
-    """The same without text encoder and tokenizer, as the face model that installs with Veil."""
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("models") / "without_text"
-    tiny_pipeline(text_encoder=None, tokenizer=None).save_pretrained(folder)
-    return str(folder)
-
-
-def tiny_pipeline(**parts):
-    vae = AutoencoderKL(
-        block_out_channels=(8, 8), layers_per_block=1, norm_num_groups=4, sample_size=32,
-        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
-    )  # fmt: skip
-    unet = UNet2DConditionModel(
-        sample_size=16, in_channels=9, out_channels=4, block_out_channels=(8, 16), layers_per_block=1,
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        cross_attention_dim=8, attention_head_dim=4, norm_num_groups=4,
-    )  # fmt: skip
-    return StableDiffusionInpaintPipeline(
-        vae=vae, unet=unet, scheduler=DDIMScheduler(steps_offset=1), safety_checker=None, feature_extractor=None,
-        requires_safety_checker=False, **parts,
-    )  # fmt: skip
+def without_text(models):
+    return models["without_text"]
 
 
 @pytest.fixture
@@ -88,7 +49,8 @@ def test_only_the_mask_changes(model, faces, masks, request):
     inside = masks.expand_as(painted)
     assert torch.equal(painted[~inside], faces.images[~inside])
     assert (painted != faces.images)[inside].float().mean() > 0.95
-    assert painted.min() >= 0 and painted.max() <= 1
+    assert painted.min() >= 0
+    assert painted.max() <= 1
 
 
 def test_without_paste_back_the_field_is_the_models_own(without_text, faces, masks):
@@ -128,7 +90,16 @@ def test_the_prompt_is_encoded_once(stable_diffusion, faces, masks):
     assert calls_of(inpainter.pipeline.text_encoder, lambda: inpainter(faces, masks)) == []
 
 
-@pytest.mark.parametrize("name", ["DDIMScheduler", "DPMSolverMultistepScheduler", "UniPCMultistepScheduler", "LCMScheduler", "EulerDiscreteScheduler"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "DDIMScheduler",
+        "DPMSolverMultistepScheduler",
+        "UniPCMultistepScheduler",
+        "LCMScheduler",
+        "EulerDiscreteScheduler",
+    ],
+)
 def test_scheduler_is_chosen_by_name(without_text, faces, masks, name):
     inpainter = DiffusionInpainter(without_text, scheduler=name, scheduler_options={"beta_end": 0.015}, steps=STEPS)
     assert type(inpainter.pipeline.scheduler).__name__ == name
@@ -141,7 +112,9 @@ def test_strength_leaves_out_the_first_steps(without_text, faces, masks):
     assert len(calls_of(inpainter.pipeline.unet, lambda: inpainter(faces, masks))) == 2
 
 
-@pytest.mark.parametrize("wrong", [{"scheduler": "Nope"}, {"field": 2.0}, {"strength": 0.0}, {"strength": 0.1, "steps": 4}])
+@pytest.mark.parametrize(
+    "wrong", [{"scheduler": "Nope"}, {"field": 2.0}, {"strength": 0.0}, {"strength": 0.1, "steps": 4}]
+)
 def test_a_wrong_knob_is_named(without_text, wrong):
     with pytest.raises(ValueError, match=f"inpainter.{next(iter(wrong))}"):
         DiffusionInpainter(without_text, **wrong)
@@ -204,15 +177,18 @@ def test_feather_stays_inside_the_mask():
     result = paste_back(original, painted, masks, feather=3)
     assert not result[~masks.expand_as(result)].any()
     row = result[0, 0, 16]
-    assert row[12:20].eq(1).all() and (row[8:12].diff() > 0).all()
+    assert row[12:20].eq(1).all()
+    assert (row[8:12].diff() > 0).all()
 
 
 def test_training_masks_stay_in_the_view_and_span_the_ratios():
     masks = draw_masks(600, torch.Generator().manual_seed(4))
     ratios = view(masks).float().mean(dim=(1, 2, 3))
     assert torch.equal(view(masks).sum(dim=(1, 2, 3)), masks.sum(dim=(1, 2, 3)))
-    assert ratios.min() >= 0.04 and ratios.max() == 1  # the whole face is one of the shapes
-    assert ratios.std() > 0.2 and 0.4 < ratios.median() < 0.7
+    assert ratios.min() >= 0.04
+    assert ratios.max() == 1
+    assert ratios.std() > 0.2
+    assert 0.4 < ratios.median() < 0.7
     assert (ratios == 1).float().mean() == pytest.approx(SHAPES["face"] / 2, abs=0.05)
 
 
@@ -230,7 +206,9 @@ def test_a_colour_cast_inside_the_mask_is_taken_away_at_its_border():
     masks[0, :, 20:44, 20:44] = True
     masks[1, :, ::8, ::8] = True
     cast = photo + torch.tensor([0.1, -0.1, 0.05]).view(3, 1, 1)
-    torch.testing.assert_close(match_border(photo, cast, masks)[masks.expand_as(photo)], photo[masks.expand_as(photo)], atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        match_border(photo, cast, masks)[masks.expand_as(photo)], photo[masks.expand_as(photo)], atol=1e-5, rtol=0
+    )
 
 
 def test_matching_the_border_reads_no_masked_pixel(masks):

@@ -3,6 +3,7 @@
 import math
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -40,7 +41,7 @@ def match_border(original: Images, painted: Images, masks: Masks, rim: int = 3) 
     return torch.where(masks, (painted + membrane).clamp(0, 1), painted)
 
 
-def _pull_push(values: Images, weights: Tensor) -> Images:
+def _pull_push(values: Images, weights: Tensor) -> Float[Tensor, "b 3 i j"]:
     """`values / weights` where weights are 1; between, what coarser and coarser averages of their neighbours say."""
     if min(values.shape[-2:]) <= 2:
         return values.mean(dim=(2, 3), keepdim=True) / weights.mean(dim=(2, 3), keepdim=True).clamp_min(1e-6)

@@ -33,7 +33,7 @@ def new_autoencoder(channels: tuple[int, ...] = (16, 48, 96), layers: int = 1, s
 
 
 class StemFeatures(nn.Module):
-    """Features of a FaceNet's first layers, for the perceptual part of the loss (Johnson et al. 2016, arXiv:1603.08155)."""
+    """Features of a FaceNet's first layers, for a perceptual loss (Johnson et al. 2016, arXiv:1603.08155)."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -80,6 +80,7 @@ class AutoencoderTraining(pl.LightningModule):
         crop: px; training sees random squares of this side, since many small pieces make more steps than few faces.
         rate: highest learning rate, reached after `warm_up` steps and brought down to a tenth by `steps` (cosine).
         grey: share of the photos that are made grey.
+
     """
 
     def __init__(
@@ -101,7 +102,12 @@ class AutoencoderTraining(pl.LightningModule):
         self.outside = (stem,)  # a tuple keeps it out of the checkpoint and of the average
         self.crop, self.grey = crop, grey
         self.rate, self.steps, self.warm_up = rate, steps, warm_up
-        self.weights = {"chroma": chroma_weight, "gradient": gradient_weight, "feature": feature_weight, "kl": kl_weight}
+        self.weights = {
+            "chroma": chroma_weight,
+            "gradient": gradient_weight,
+            "feature": feature_weight,
+            "kl": kl_weight,
+        }
 
     def training_step(self, images: Images, _: int) -> Tensor:
         images = photo_variants(images, self.grey)
@@ -132,7 +138,7 @@ class AutoencoderTraining(pl.LightningModule):
         error = ((output - target) / 2).square().mean(dim=(1, 2, 3))
         self.log("val/psnr", (-10 * error.log10()).mean(), batch_size=len(images))
 
-    def configure_optimizers(self) -> dict:
+    def configure_optimizers(self) -> dict:  # type: ignore[override]
         optimizer = torch.optim.AdamW(self.autoencoder.parameters(), self.rate, betas=(0.9, 0.99), weight_decay=0.01)
         return {"optimizer": optimizer, "lr_scheduler": warm_cosine(optimizer, self.warm_up, self.steps)}
 

@@ -39,6 +39,7 @@ class SampleGrid(pl.Callback):
             requires_safety_checker=False,
         )
         pipeline.set_progress_bar_config(disable=True)
+        prompt_size = pipeline.unet.config.cross_attention_dim
         count, size = len(self.fields), self.fields.shape[-1]
         painted = pipeline(
             image=self.fields,
@@ -48,7 +49,7 @@ class SampleGrid(pl.Callback):
             num_inference_steps=STEPS,
             guidance_scale=1.0,
             generator=[torch.Generator().manual_seed(number) for number in range(count)],
-            prompt_embeds=torch.zeros(count, 1, module.unet.config.cross_attention_dim),
+            prompt_embeds=torch.zeros(count, 1, prompt_size),
             output_type="pt",
         ).images.to(self.fields)
         shown = torch.cat([torch.where(self.masks, 0.5, self.fields), torch.where(self.masks, painted, self.fields)])
