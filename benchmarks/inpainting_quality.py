@@ -1,6 +1,6 @@
 """Are the repainted faces good? KID, faces found, time by steps, and whether training photos come back.
 
-    python benchmarks/inpainting_quality.py --eval ../shared/data/lfw_eval_250px.zip --train ../shared/data/faces_train_128px.zip
+    python benchmarks/inpainting_quality.py --eval lfw_eval_250px.zip --train faces_train_128px.zip
 
 Repaints `--faces` random evaluation faces under random patches (ratio 0.25, 0.5) and the whole view. KID (Binkowski et
 al. 2018, arXiv:1801.01401; polynomial kernel, unbiased, on unit FaceNet embeddings, x 1000) is against clear photos of

@@ -1,6 +1,6 @@
 """A picture of what `inpainter=face_diffusion` paints on AT&T faces: photo, mask, two seeds; for the model card.
 
-    python benchmarks/sample_grid.py samples.png
+python benchmarks/sample_grid.py samples.png
 """
 
 import argparse

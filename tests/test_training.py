@@ -12,12 +12,24 @@ from veil.inpainters.diffusion import DiffusionInpainter
 from veil.training.autoencoder import AutoencoderTraining, new_autoencoder, photo_variants, warm_cosine, whiten
 from veil.training.data import Rows, TrainingData, write_fields, write_shards
 from veil.training.diffusion import (
-    DiffusionTraining, encode_examples, field_masks, new_scheduler, new_unet, signal, write_model,
+    DiffusionTraining,
+    encode_examples,
+    field_masks,
+    new_scheduler,
+    new_unet,
+    signal,
+    write_model,
 )  # fmt: skip
 from veil.training.masks import draw_masks
 from veil.types import Faces
 
 SIZE = 32  # px of these tests' fields
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy"),  # diffusers' schedulers
+    pytest.mark.filterwarnings("ignore:.*LeafSpec.*is deprecated"),  # Lightning's use of torch's pytree
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),  # Lightning's advice: these data are tiny
+]
 
 
 @pytest.fixture
@@ -69,7 +81,8 @@ def test_noise_ends_at_zero_signal_as_the_sampler_has_it():
     scheduler = new_scheduler()
     assert isinstance(scheduler, DPMSolverMultistepScheduler)
     scheduler.set_timesteps(12)
-    assert scheduler.timesteps[0] == 999 and signal(scheduler)[-1] == 0
+    assert scheduler.timesteps[0] == 999
+    assert signal(scheduler)[-1] == 0
     assert (signal(scheduler).diff() < 0).all()
 
 
@@ -117,7 +130,9 @@ def test_learning_rate_warms_up_and_falls_to_a_tenth():
         rates.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         schedule.step()
-    assert rates[0] == pytest.approx(0.1) and max(rates) == pytest.approx(1) and rates[10] == pytest.approx(1)
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == pytest.approx(1)
+    assert rates[10] == pytest.approx(1)
     assert rates[100:] == pytest.approx([0.1] * 50)
 
 
@@ -144,5 +159,6 @@ def test_both_stages_run_and_go_on_from_a_checkpoint(autoencoder, unet, fields, 
 def trainer(**options):
     return pl.Trainer(
         accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, check_val_every_n_epoch=None, val_check_interval=2, num_sanity_val_steps=0, **options,
+        enable_model_summary=False, check_val_every_n_epoch=None, val_check_interval=2, num_sanity_val_steps=0,
+        **options,
     )  # fmt: skip

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from veil.types import Images, Masks
 
 
-def paste_back(original: Images, painted: Images, masks: Masks, feather: float = 0) -> Images:
+def paste_back(original: Images, painted: Images, masks: Masks, feather: float = 0.0) -> Images:
     """`painted` inside the mask, `original` outside it, bit for bit.
 
     `feather` (px) fades from one to the other inside the mask only, so original pixels shine through a rim of that
@@ -28,8 +28,9 @@ def paste_back(original: Images, painted: Images, masks: Masks, feather: float =
 def match_border(original: Images, painted: Images, masks: Masks, rim: int = 3) -> Images:
     """Shift the colours of `painted` inside the mask, smoothly, until they meet `original` at the mask's border.
 
-    The difference on a rim of clear pixels round the mask is spread over the mask as a smooth membrane (Perez et al. 2003,
-    Poisson image editing), here by pull-push averaging from fine to coarse and back. Only clear pixels of `original` are read.
+    The difference on a rim of clear pixels round the mask is spread over the mask as a smooth membrane (Perez et al.
+    2003, Poisson image editing), here by pull-push averaging from fine to coarse and back. Only clear pixels of
+    `original` are read.
     """
     near = F.max_pool2d(masks.to(original), 2 * rim + 1, stride=1, padding=rim) > 0
     known = (near & ~masks).to(original)
@@ -37,10 +38,12 @@ def match_border(original: Images, painted: Images, masks: Masks, rim: int = 3) 
     return torch.where(masks, (painted + membrane).clamp(0, 1), painted)
 
 
-def _pull_push(values: Images, weights: Tensor) -> Images:
+def _pull_push(values: Tensor, weights: Tensor) -> Tensor:
     """`values / weights` where weights are 1; between, what coarser and coarser averages of their neighbours say."""
     if min(values.shape[-2:]) <= 2:
         return values.mean(dim=(2, 3), keepdim=True) / weights.mean(dim=(2, 3), keepdim=True).clamp_min(1e-6)
     coarse = _pull_push(F.avg_pool2d(values, 2, ceil_mode=True), F.avg_pool2d(weights, 2, ceil_mode=True))
-    filled = F.interpolate(coarse.expand_as(F.avg_pool2d(values, 2, ceil_mode=True)), values.shape[-2:], mode="bilinear")
+    filled = F.interpolate(
+        coarse.expand_as(F.avg_pool2d(values, 2, ceil_mode=True)), values.shape[-2:], mode="bilinear"
+    )
     return values + (1 - weights) * filled

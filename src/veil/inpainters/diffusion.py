@@ -12,8 +12,9 @@ import diffusers
 import torch
 import transformers
 from diffusers import AutoPipelineForInpainting, DiffusionPipeline
-from huggingface_hub import constants, model_info
 from httpx import HTTPError
+from huggingface_hub import constants, model_info
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -28,7 +29,12 @@ UNCHECKED = {"safety_checker": None, "requires_safety_checker": False}
 PROMPT_PARTS = {  # what a pipeline's `encode_prompt` returns, by how much it returns
     2: ("prompt_embeds", "negative_prompt_embeds"),  # Stable Diffusion
     3: ("prompt_embeds", "pooled_prompt_embeds", None),  # Flux
-    4: ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds"),  # SDXL, SD3
+    4: (
+        "prompt_embeds",
+        "negative_prompt_embeds",
+        "pooled_prompt_embeds",
+        "negative_pooled_prompt_embeds",
+    ),  # SDXL, SD3
 }
 
 
@@ -56,6 +62,7 @@ class DiffusionInpainter:
         paste_back: keep every pixel outside the mask; else the whole field is the model's output.
         match_border: shift what is pasted back, smoothly, to the colours round the mask (`composite.match_border`).
         feather: px, soft rim inside the mask (`composite.paste_back`).
+
     """
 
     def __init__(
@@ -79,7 +86,7 @@ class DiffusionInpainter:
         field: float = 1.2,
         paste_back: bool = True,
         match_border: bool = False,
-        feather: float = 0,
+        feather: float = 0.0,
         compile: bool = False,
         channels_last: bool = True,
         vae_tiling: bool = False,
@@ -87,7 +94,9 @@ class DiffusionInpainter:
         cpu_offload: bool = False,
     ) -> None:
         if not 1 <= field <= 1 / VIEW:
-            raise ValueError(f"inpainter.field is the repainted square's side in views, in [1, {1 / VIEW}], got {field}")
+            raise ValueError(
+                f"inpainter.field is the repainted square's side in views, in [1, {1 / VIEW}], got {field}"
+            )
         if not 0 < strength <= 1 or int(steps * strength) < 1:
             raise ValueError(f"inpainter.strength is in (0, 1] and leaves >= 1 of {steps} steps, got {strength}")
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -204,7 +213,7 @@ class VaeRoundTrip(DiffusionInpainter):
         return resize((output.clamp(-1, 1) / 2 + 0.5).to(fields), fields.shape[-1])
 
 
-def resize(images: Images, side: int) -> Images:
+def resize(images: Images, side: int) -> Float[Tensor, "b 3 side side"]:
     """Square pictures of `side` px, in [0, 1]."""
     if images.shape[-1] == side:
         return images
@@ -212,7 +221,7 @@ def resize(images: Images, side: int) -> Images:
     return F.interpolate(images, (side, side), mode=mode, antialias=side < images.shape[-1]).clamp(0, 1)
 
 
-def cover(masks: Masks, side: int) -> Tensor:
+def cover(masks: Masks, side: int) -> Float[Tensor, "b 1 side side"]:
     """Masks of `side` px as 0 and 1: a pixel that is masked in part is masked, so nothing of it reaches the model."""
     return F.adaptive_max_pool2d(masks.float(), side)
 
@@ -224,7 +233,7 @@ def own_resolution(pipeline: DiffusionPipeline) -> int:
 
 
 def named_scheduler(name: str) -> type:
-    """diffusers' scheduler class of that name. Raises ValueError that lists what there is."""
+    """Diffusers' scheduler class of that name. Raises ValueError that lists what there is."""
     names = [known for known in dir(diffusers) if known.endswith("Scheduler") and known != "Scheduler"]
     if name not in names:
         raise ValueError(f"inpainter.scheduler must be a scheduler class of diffusers, got {name!r}; one of {names}")
@@ -280,4 +289,3 @@ def quiet() -> Iterator[None]:
         diffusers.logging.set_verbosity(verbosity)
         diffusers.logging.enable_progress_bar()
         transformers.logging.enable_progress_bar()
-

@@ -33,7 +33,7 @@ def new_autoencoder(channels: tuple[int, ...] = (16, 48, 96), layers: int = 1, s
 
 
 class StemFeatures(nn.Module):
-    """Features of a FaceNet's first layers, for the perceptual part of the loss (Johnson et al. 2016, arXiv:1603.08155)."""
+    """Features of a FaceNet's first layers, for a perceptual loss (Johnson et al. 2016, arXiv:1603.08155)."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -80,6 +80,7 @@ class AutoencoderTraining(pl.LightningModule):
         crop: px; training sees random squares of this side, since many small pieces make more steps than few faces.
         rate: highest learning rate, reached after `warm_up` steps and brought down to a tenth by `steps` (cosine).
         grey: share of the photos that are made grey.
+
     """
 
     def __init__(
@@ -97,11 +98,16 @@ class AutoencoderTraining(pl.LightningModule):
         kl_weight: float = 1e-6,
     ) -> None:
         super().__init__()
-        self.autoencoder = autoencoder.to(memory_format=torch.channels_last)
+        self.autoencoder = autoencoder.to(memory_format=torch.channels_last).train()
         self.outside = (stem,)  # a tuple keeps it out of the checkpoint and of the average
         self.crop, self.grey = crop, grey
         self.rate, self.steps, self.warm_up = rate, steps, warm_up
-        self.weights = {"chroma": chroma_weight, "gradient": gradient_weight, "feature": feature_weight, "kl": kl_weight}
+        self.weights = {
+            "chroma": chroma_weight,
+            "gradient": gradient_weight,
+            "feature": feature_weight,
+            "kl": kl_weight,
+        }
 
     def training_step(self, images: Images, _: int) -> Tensor:
         images = photo_variants(images, self.grey)

@@ -52,6 +52,7 @@ class TrainingData(pl.LightningDataModule):
     Args:
         prepare: writes what is missing; called by one process only.
         train, validation: the files, known once `prepare` is done.
+
     """
 
     def __init__(
@@ -64,9 +65,7 @@ class TrainingData(pl.LightningDataModule):
         self.prepare()
 
     def train_dataloader(self) -> DataLoader:
-        return DataLoader(
-            Rows(self.paths[0]), self.batch_size, shuffle=True, drop_last=True, num_workers=self.workers
-        )
+        return DataLoader(Rows(self.paths[0]), self.batch_size, shuffle=True, drop_last=True, num_workers=self.workers)
 
     def val_dataloader(self) -> DataLoader:
         return DataLoader(Rows(self.paths[1]), 32)

@@ -11,7 +11,7 @@ from diffusers import (
     StableDiffusionInpaintPipeline,
     UNet2DConditionModel,
 )
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from numpy import ndarray
 from torch import Tensor
 from torch.nn import functional as F
@@ -23,7 +23,7 @@ from veil.types import Images, Masks
 
 FIELD = 3 / 4  # side of the square that is repainted as a share of the crop's: 1.2 x the view, 192 of 256 px
 LATENTS = 4
-Example = Float[Tensor, "b 9 h w"]  # latents of the photo, mask, latents of the masked photo
+Example = Float[Tensor, "b 9 i j"]  # latents of the photo, mask, latents of the masked photo
 
 
 def new_unet(channels: tuple[int, ...] = (32, 64, 128, 224), layers: int = 1, size: int = 32) -> UNet2DConditionModel:
@@ -79,7 +79,7 @@ def field_box(crop: int) -> slice:
     return slice(edge, crop - edge)
 
 
-def field_masks(masks: Masks, size: int) -> Masks:
+def field_masks(masks: Masks, size: int) -> Bool[Tensor, "b 1 size size"]:
     """The part of crops' masks that lies on the field, at `size` px: a pixel that is masked in part is masked."""
     inner = field_box(masks.shape[-1])
     return cover(masks[..., inner, inner], size).bool()
@@ -130,6 +130,7 @@ class DiffusionTraining(pl.LightningModule):
         clear_weight: weight of latents outside the mask; they are pasted over, and matter for the seam only.
         gamma: ceiling of the signal-to-noise ratio in the weights.
         samples_seen: examples that warm-started weights were already trained on.
+
     """
 
     def __init__(
@@ -144,7 +145,7 @@ class DiffusionTraining(pl.LightningModule):
         samples_seen: int = 0,
     ) -> None:
         super().__init__()
-        self.unet = unet.to(memory_format=torch.channels_last)
+        self.unet = unet.to(memory_format=torch.channels_last).train()
         self.register_buffer("signal", signal(scheduler), persistent=False)
         self.rate, self.steps, self.warm_up = rate, steps, warm_up
         self.clear_weight, self.gamma = clear_weight, gamma
@@ -161,7 +162,12 @@ class DiffusionTraining(pl.LightningModule):
         error = (self.unet(sample, times, prompt).sample - velocity).square()
         where = mask + self.clear_weight * (1 - mask)
         ratio = kept.flatten() / (1 - kept.flatten()).clamp_min(1e-6)
-        return (ratio.clamp_max(self.gamma) + 1) / (ratio + 1) * (error * where).mean(dim=(1, 2, 3)) / where.mean(dim=(1, 2, 3))
+        return (
+            (ratio.clamp_max(self.gamma) + 1)
+            / (ratio + 1)
+            * (error * where).mean(dim=(1, 2, 3))
+            / where.mean(dim=(1, 2, 3))
+        )
 
     def training_step(self, examples: Example, _: int) -> Tensor:
         times = torch.randint(len(self.signal), (len(examples),), device=examples.device)

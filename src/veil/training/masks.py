@@ -26,6 +26,7 @@ def draw_masks(count: int, generator: Generator, size: int = CROP) -> Masks:
 
 
 def uniform(low: float, high: float, generator: Generator) -> float:
+    """A number in [low, high)."""
     return low + (high - low) * torch.rand((), generator=generator).item()
 
 
@@ -39,16 +40,16 @@ def highest(scores: Float[Tensor, "i j"], ratio: float, side: int) -> View:
 def patches(side: int, generator: Generator) -> View:
     """Single cells, more of them near the centre; without replacement (Kool et al. 2019, arXiv:1903.06059)."""
     axis = torch.linspace(-1, 1, CELLS)
-    log_weight = -uniform(0, 2, generator) * (axis[:, None] ** 2 + axis**2)
+    log_weight = -uniform(0.0, 2.0, generator) * (axis[:, None] ** 2 + axis**2)
     gumbel = -torch.rand(CELLS, CELLS, generator=generator).clamp_min(1e-9).log().neg().log()
     return highest(log_weight + gumbel, uniform(0.05, 0.95, generator), side)
 
 
 def blobs(side: int, generator: Generator) -> View:
     """Smooth regions, as saliency gives when it is pooled: noise of 3 to 8 cells, on the grid or in single pixels."""
-    coarse = int(uniform(3, 9, generator))
+    coarse = int(uniform(3.0, 9.0, generator))
     noise = torch.randn(1, 1, coarse, coarse, generator=generator)
-    fine = CELLS if uniform(0, 1, generator) < 0.7 else side
+    fine = CELLS if uniform(0.0, 1.0, generator) < 0.7 else side
     scores = F.interpolate(noise, (fine, fine), mode="bicubic", align_corners=False)[0, 0]
     return highest(scores, uniform(0.05, 0.95, generator), side)
 
@@ -56,16 +57,16 @@ def blobs(side: int, generator: Generator) -> View:
 def boxes(side: int, generator: Generator) -> View:
     """One to three rectangles."""
     mask = torch.zeros(side, side, dtype=torch.bool)
-    for _ in range(int(uniform(1, 4, generator))):
+    for _ in range(int(uniform(1.0, 4.0, generator))):
         height, width = (round(side * uniform(0.2, 0.8, generator)) for _ in range(2))
-        top, left = (int(uniform(0, side - length + 1, generator)) for length in (height, width))
+        top, left = (int(uniform(0.0, side - length + 1.0, generator)) for length in (height, width))
         mask[top : top + height, left : left + width] = True
     return mask
 
 
 def face(side: int, generator: Generator) -> View:
     """The whole view, or the ellipse of the face in it."""
-    if uniform(0, 1, generator) < 0.5:
+    if uniform(0.0, 1.0, generator) < 0.5:
         return torch.ones(side, side, dtype=torch.bool)
     axis = torch.linspace(-1, 1, side)
     across, down = uniform(0.6, 0.95, generator), uniform(0.75, 1.0, generator)
