@@ -119,11 +119,15 @@ def main() -> None:
     parser.add_argument("--faces", type=int, default=512)
     parser.add_argument("--table", type=int, nargs="*", default=[4, 8, 12, 25, 50], help="steps for the steps table")
     parser.add_argument("--table-faces", type=int, default=256)
+    parser.add_argument("--photos", type=int, help="evaluation photos to read, at random; all of them if not given")
+    parser.add_argument("--train-photos", type=int, help="training photos to compare with; all of them if not given")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--cache", default=str(Path.home() / ".cache" / "veil"))
     args = parser.parse_args()
+    torch.set_num_threads(args.threads)
     recognizer, detector = FaceNet("casia", args.cache), MTCNN(device="cpu")
 
-    names, crops = read_crops(args.eval, None, seed=0)
+    names, crops = read_crops(args.eval, args.photos, seed=0)
     faces, reference = repainted_and_reference(names, crops, args.faces)
     clear = embed(recognizer, faces.images)
     others = embed(recognizer, reference)
@@ -131,7 +135,8 @@ def main() -> None:
     result["autoencoder"] = round_trip(VaeRoundTrip(args.model, paste_back=False), faces, recognizer, clear)
     result["clear"] = {"kid": kid(clear, others), "found": found(faces.images, detector)}
 
-    model = DiffusionInpainter(args.model, scheduler=args.scheduler, steps=args.steps, batch_size=16)
+    options = {"scheduler": args.scheduler, "batch_size": 16, "match_border": True}
+    model = DiffusionInpainter(args.model, steps=args.steps, **options)
     for title, ratio in (("patches 0.25", 0.25), ("patches 0.5", 0.5), ("whole face", 1.0)):
         masks = view_masks(len(faces.keys), ratio)
         for name, inpainter in (("face_diffusion", model), ("telea", telea), ("fill", fill)):
@@ -159,7 +164,7 @@ def main() -> None:
     model.steps = args.steps
 
     if args.train:
-        _, training = read_crops(args.train, None, seed=0)
+        _, training = read_crops(args.train, args.train_photos, seed=0)
         known = embed(recognizer, training)
         painted = in_parts(model, faces, view_masks(len(faces.keys), 0.75))
         result["nearest_training_photo"] = {

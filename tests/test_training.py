@@ -28,6 +28,7 @@ SIZE = 32  # px of these tests' fields
 pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy"),  # diffusers' schedulers
     pytest.mark.filterwarnings("ignore:.*LeafSpec.*is deprecated"),  # Lightning's use of torch's pytree
+    pytest.mark.filterwarnings("ignore:.*dataloader is not resumable"),  # a resumed run draws its rows anew
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),  # Lightning's advice: these data are tiny
 ]
 
