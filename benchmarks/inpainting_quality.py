@@ -12,6 +12,7 @@ import io
 import json
 import time
 import zipfile
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from statistics import mean, stdev
@@ -31,14 +32,18 @@ from veil.training.diffusion import field_box
 from veil.training.masks import highest
 from veil.types import Faces, Images, Masks, view_box
 
+PER_PERSON = 5  # photos: some people have hundreds, and KID would compare those people instead of faces
 Inpainter = Callable[[Faces, Masks], Images]
 
 
-def read_crops(archive: str, count: int | None, seed: int) -> tuple[list[str], Tensor]:
-    """Names and aligned crops (uint8) of `count` random photos in a zip; None is all of them."""
+def read_crops(archive: str, count: int | None, per_person: int | None = None) -> tuple[list[str], Tensor]:
+    """Names and aligned crops (uint8) of `count` random photos in a zip, at most `per_person` of each; None is all."""
     files = zipfile.ZipFile(archive)
     names = sorted(name for name in files.namelist() if name.lower().endswith((".jpg", ".png")))
-    order = np.random.default_rng(seed).permutation(len(names))
+    order = np.random.default_rng(0).permutation(len(names)).tolist()
+    seen: Counter[str] = Counter()
+    if per_person is not None:
+        order = [index for index in order if _counted(seen, names[index].split("/")[-2]) <= per_person]
     detector, kept, crops = MTCNN(device="cpu"), [], []
     for start in range(0, len(order), 64):
         some = [names[index] for index in order[start : start + 64]]
@@ -50,6 +55,11 @@ def read_crops(archive: str, count: int | None, seed: int) -> tuple[list[str], T
         if count is not None and len(kept) >= count:
             break
     return kept[:count], torch.stack(crops[:count])
+
+
+def _counted(seen: Counter[str], person: str) -> int:
+    seen[person] += 1
+    return seen[person]
 
 
 def kid(first: Tensor, second: Tensor, subsets: int = 50, size: int = 200) -> dict[str, float]:
@@ -127,7 +137,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     recognizer, detector = FaceNet("casia", args.cache), MTCNN(device="cpu")
 
-    names, crops = read_crops(args.eval, args.photos, seed=0)
+    names, crops = read_crops(args.eval, args.photos, PER_PERSON)
     faces, reference = repainted_and_reference(names, crops, args.faces)
     clear = embed(recognizer, faces.images)
     others = embed(recognizer, reference)
@@ -164,7 +174,7 @@ def main() -> None:
     model.steps = args.steps
 
     if args.train:
-        _, training = read_crops(args.train, args.train_photos, seed=0)
+        _, training = read_crops(args.train, args.train_photos)
         known = embed(recognizer, training)
         painted = in_parts(model, faces, view_masks(len(faces.keys), 0.75))
         result["nearest_training_photo"] = {

@@ -33,7 +33,7 @@ STAGES = ("autoencoder", "diffusion")
 class Recipe:
     """`conf/task/train_inpainter.yaml`."""
 
-    stages: tuple[str, ...]
+    stages: Sequence[str]
     warm_start: str | None  # a pipeline folder, `package:face_diffusion`, or null for new weights
     size: int
     held_out: int
