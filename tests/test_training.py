@@ -157,6 +157,15 @@ def test_both_stages_run_and_go_on_from_a_checkpoint(autoencoder, unet, fields, 
     assert again.samples_seen == 132
 
 
+def test_the_encoder_can_be_kept(autoencoder, tmp_path):
+    write_fields([torch.rand(8, 3, 256, 256)], 8, tmp_path / "fields.npy", SIZE)
+    before = copy.deepcopy(autoencoder.state_dict())
+    data = TrainingData(lambda: None, [tmp_path / "fields.npy"], [tmp_path / "fields.npy"], batch_size=8)
+    trainer(max_steps=2).fit(AutoencoderTraining(autoencoder, None, steps=2, decoder_only=True, crop=16), data)
+    changed = {name.split(".")[0] for name, value in autoencoder.state_dict().items() if not value.equal(before[name])}
+    assert changed == {"decoder", "post_quant_conv"}
+
+
 def trainer(**options):
     return pl.Trainer(
         accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
