@@ -1,9 +1,9 @@
 """How fast is the diffusion inpainter, and where does the time go?
 
-    python benchmarks/inpainting.py   # the model that installs with Veil
+    python benchmarks/inpainting.py                                     # the model that installs with Veil
     python benchmarks/inpainting.py --model random:stable_diffusion --dtype bfloat16 --batch 16
 
-`random:stable_diffusion` has Stable Diffusion 1.5's exact shape and random weights: values do not change the speed.
+`random:stable_diffusion` has Stable Diffusion 1.5's exact shape and random weights; speed does not depend on them.
 The 2022 study's loop (one face after another, 50 steps, guidance 7.5 with an empty prompt) runs in the same process on
 the same weights. Prints one JSON object.
 """

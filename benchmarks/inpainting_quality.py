@@ -1,6 +1,6 @@
 """Are the repainted faces good? KID, faces found, time by steps, and whether training photos come back.
 
-    python benchmarks/inpainting_quality.py --eval lfw_eval.zip --train faces_train.zip
+    python benchmarks/inpainting_quality.py --eval lfw_eval_250px.zip --train faces_train_128px.zip
 
 Repaints `--faces` random evaluation faces under random patches (ratio 0.25, 0.5) and the whole view. KID (Binkowski et
 al. 2018, arXiv:1801.01401; polynomial kernel, unbiased, on unit FaceNet embeddings, x 1000) is against clear photos of
@@ -12,6 +12,7 @@ import io
 import json
 import time
 import zipfile
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from statistics import mean, stdev
@@ -31,14 +32,18 @@ from veil.training.diffusion import field_box
 from veil.training.masks import highest
 from veil.types import Faces, Images, Masks, view_box
 
+PER_PERSON = 5  # photos: some people have hundreds, and KID would compare those people instead of faces
 Inpainter = Callable[[Faces, Masks], Images]
 
 
-def read_crops(archive: str, count: int | None, seed: int) -> tuple[list[str], Tensor]:
-    """Names and aligned crops (uint8) of `count` random photos in a zip; None is all of them."""
+def read_crops(archive: str, count: int | None, per_person: int | None = None) -> tuple[list[str], Tensor]:
+    """Names and aligned crops (uint8) of `count` random photos in a zip, at most `per_person` of each; None is all."""
     files = zipfile.ZipFile(archive)
     names = sorted(name for name in files.namelist() if name.lower().endswith((".jpg", ".png")))
-    order = np.random.default_rng(seed).permutation(len(names))
+    order = np.random.default_rng(0).permutation(len(names)).tolist()
+    seen: Counter[str] = Counter()
+    if per_person is not None:
+        order = [index for index in order if _counted(seen, names[index].split("/")[-2]) <= per_person]
     detector, kept, crops = MTCNN(device="cpu"), [], []
     for start in range(0, len(order), 64):
         some = [names[index] for index in order[start : start + 64]]
@@ -50,6 +55,11 @@ def read_crops(archive: str, count: int | None, seed: int) -> tuple[list[str], T
         if count is not None and len(kept) >= count:
             break
     return kept[:count], torch.stack(crops[:count])
+
+
+def _counted(seen: Counter[str], person: str) -> int:
+    seen[person] += 1
+    return seen[person]
 
 
 def kid(first: Tensor, second: Tensor, subsets: int = 50, size: int = 200) -> dict[str, float]:
@@ -119,11 +129,15 @@ def main() -> None:
     parser.add_argument("--faces", type=int, default=512)
     parser.add_argument("--table", type=int, nargs="*", default=[4, 8, 12, 25, 50], help="steps for the steps table")
     parser.add_argument("--table-faces", type=int, default=256)
+    parser.add_argument("--photos", type=int, help="evaluation photos to read, at random; all of them if not given")
+    parser.add_argument("--train-photos", type=int, help="training photos to compare with; all of them if not given")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--cache", default=str(Path.home() / ".cache" / "veil"))
     args = parser.parse_args()
+    torch.set_num_threads(args.threads)
     recognizer, detector = FaceNet("casia", args.cache), MTCNN(device="cpu")
 
-    names, crops = read_crops(args.eval, None, seed=0)
+    names, crops = read_crops(args.eval, args.photos, PER_PERSON)
     faces, reference = repainted_and_reference(names, crops, args.faces)
     clear = embed(recognizer, faces.images)
     others = embed(recognizer, reference)
@@ -131,7 +145,8 @@ def main() -> None:
     result["autoencoder"] = round_trip(VaeRoundTrip(args.model, paste_back=False), faces, recognizer, clear)
     result["clear"] = {"kid": kid(clear, others), "found": found(faces.images, detector)}
 
-    model = DiffusionInpainter(args.model, scheduler=args.scheduler, steps=args.steps, batch_size=16)
+    options = {"scheduler": args.scheduler, "batch_size": 16, "match_border": True}
+    model = DiffusionInpainter(args.model, steps=args.steps, **options)
     for title, ratio in (("patches 0.25", 0.25), ("patches 0.5", 0.5), ("whole face", 1.0)):
         masks = view_masks(len(faces.keys), ratio)
         for name, inpainter in (("face_diffusion", model), ("telea", telea), ("fill", fill)):
@@ -159,7 +174,7 @@ def main() -> None:
     model.steps = args.steps
 
     if args.train:
-        _, training = read_crops(args.train, None, seed=0)
+        _, training = read_crops(args.train, args.train_photos)
         known = embed(recognizer, training)
         painted = in_parts(model, faces, view_masks(len(faces.keys), 0.75))
         result["nearest_training_photo"] = {

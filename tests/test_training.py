@@ -25,6 +25,13 @@ from veil.types import Faces
 
 SIZE = 32  # px of these tests' fields
 
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy"),  # diffusers' schedulers
+    pytest.mark.filterwarnings("ignore:.*LeafSpec.*is deprecated"),  # Lightning's use of torch's pytree
+    pytest.mark.filterwarnings("ignore:.*dataloader is not resumable"),  # a resumed run draws its rows anew
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),  # Lightning's advice: these data are tiny
+]
+
 
 @pytest.fixture
 def autoencoder():
@@ -148,6 +155,15 @@ def test_both_stages_run_and_go_on_from_a_checkpoint(autoencoder, unet, fields, 
     again = DiffusionTraining(new_unet((8, 16), size=8), new_scheduler(), steps=4)
     trainer(max_steps=4).fit(again, data, ckpt_path=tmp_path / "last.ckpt", weights_only=False)
     assert again.samples_seen == 132
+
+
+def test_the_encoder_can_be_kept(autoencoder, tmp_path):
+    write_fields([torch.rand(8, 3, 256, 256)], 8, tmp_path / "fields.npy", SIZE)
+    before = copy.deepcopy(autoencoder.state_dict())
+    data = TrainingData(lambda: None, [tmp_path / "fields.npy"], [tmp_path / "fields.npy"], batch_size=8)
+    trainer(max_steps=2).fit(AutoencoderTraining(autoencoder, None, steps=2, decoder_only=True, crop=16), data)
+    changed = {name.split(".")[0] for name, value in autoencoder.state_dict().items() if not value.equal(before[name])}
+    assert changed == {"decoder", "post_quant_conv"}
 
 
 def trainer(**options):

@@ -1,9 +1,8 @@
-"""Put the repainted pixels back into the photo."""
+"""Putting the repainted pixels back into the photo."""
 
 import math
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -19,9 +18,8 @@ def paste_back(original: Images, painted: Images, masks: Masks, feather: float =
     """
     if feather < 0:
         raise InputError(f"inpainter.feather is a width in pixels and must be at least 0, got {feather}")
-    painted = painted.clamp(0, 1)
     if feather == 0:
-        return torch.where(masks, painted, original)
+        return torch.where(masks, painted.clamp(0, 1), original)
     reach = math.ceil(feather)
     side = 2 * reach + 1
     inside = F.avg_pool2d(masks.to(original), side, stride=1, padding=reach, count_include_pad=False)
@@ -32,8 +30,8 @@ def match_border(original: Images, painted: Images, masks: Masks, rim: int = 3) 
     """Shift the colours of `painted` inside the mask, smoothly, until they meet `original` at the mask's border.
 
     The difference on a rim of clear pixels round the mask is spread over the mask as a smooth membrane (Perez et al.
-    2003, Poisson image editing), by pull-push averaging from fine to coarse and back. Of `original` only clear pixels
-    are read.
+    2003, Poisson image editing), here by pull-push averaging from fine to coarse and back. Only clear pixels of
+    `original` are read.
     """
     near = F.max_pool2d(masks.to(original), 2 * rim + 1, stride=1, padding=rim) > 0
     known = (near & ~masks).to(original)
@@ -41,10 +39,12 @@ def match_border(original: Images, painted: Images, masks: Masks, rim: int = 3) 
     return torch.where(masks, (painted + membrane).clamp(0, 1), painted)
 
 
-def _pull_push(values: Images, weights: Tensor) -> Float[Tensor, "b 3 i j"]:
+def _pull_push(values: Tensor, weights: Tensor) -> Tensor:
     """`values / weights` where weights are 1; between, what coarser and coarser averages of their neighbours say."""
     if min(values.shape[-2:]) <= 2:
         return values.mean(dim=(2, 3), keepdim=True) / weights.mean(dim=(2, 3), keepdim=True).clamp_min(1e-6)
-    halves = [F.avg_pool2d(part, 2, ceil_mode=True) for part in (values, weights)]
-    coarse = _pull_push(*halves).expand_as(halves[0])
-    return values + (1 - weights) * F.interpolate(coarse, values.shape[-2:], mode="bilinear")
+    coarse = _pull_push(F.avg_pool2d(values, 2, ceil_mode=True), F.avg_pool2d(weights, 2, ceil_mode=True))
+    filled = F.interpolate(
+        coarse.expand_as(F.avg_pool2d(values, 2, ceil_mode=True)), values.shape[-2:], mode="bilinear"
+    )
+    return values + (1 - weights) * filled

@@ -87,7 +87,7 @@ class DiffusionInpainter:
         field: float = 1.2,
         paste_back: bool = True,
         match_border: bool = False,
-        feather: float = 0,
+        feather: float = 0.0,
         compile: bool = False,
         channels_last: bool = True,
         vae_tiling: bool = False,
@@ -214,7 +214,7 @@ class VaeRoundTrip(DiffusionInpainter):
         return resize((output.clamp(-1, 1) / 2 + 0.5).to(fields), fields.shape[-1])
 
 
-def resize(images: Images, side: int) -> Float[Tensor, "b 3 {side} {side}"]:
+def resize(images: Images, side: int) -> Float[Tensor, "b 3 side side"]:
     """Square pictures of `side` px, in [0, 1]."""
     if images.shape[-1] == side:
         return images
@@ -222,7 +222,7 @@ def resize(images: Images, side: int) -> Float[Tensor, "b 3 {side} {side}"]:
     return F.interpolate(images, (side, side), mode=mode, antialias=side < images.shape[-1]).clamp(0, 1)
 
 
-def cover(masks: Masks, side: int) -> Float[Tensor, "b 1 {side} {side}"]:
+def cover(masks: Masks, side: int) -> Float[Tensor, "b 1 side side"]:
     """Masks of `side` px as 0 and 1: a pixel that is masked in part is masked, so nothing of it reaches the model."""
     return F.adaptive_max_pool2d(masks.float(), side)
 
@@ -270,8 +270,9 @@ def load_pipeline(model: str, revision: str | None, variant: str | None, dtype: 
     own = getattr(diffusers, config["_class_name"])
     pipeline = own if "mask_image" in inspect.signature(own.__call__).parameters else AutoPipelineForInpainting
     known = inspect.signature(own.__init__).parameters
-    absent = ([None, None], (None, None))  # how a pipeline without text encoder is written
-    without: dict[str, Any] = {name: None for name, part in config.items() if part in absent}
+    without: dict[str, Any] = {
+        name: None for name, part in config.items() if part in ([None, None], (None, None))
+    }  # no text encoder
     without |= {name: value for name, value in UNCHECKED.items() if name in known}
     return pipeline.from_pretrained(model, variant=variant, dtype=dtype, **source, **without)
 

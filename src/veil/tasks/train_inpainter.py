@@ -33,7 +33,7 @@ STAGES = ("autoencoder", "diffusion")
 class Recipe:
     """`conf/task/train_inpainter.yaml`."""
 
-    stages: tuple[str, ...]
+    stages: Sequence[str]
     warm_start: str | None  # a pipeline folder, `package:face_diffusion`, or null for new weights
     size: int
     held_out: int
@@ -128,7 +128,13 @@ def _train_autoencoder(
     config: Config, recipe: Recipe, folder: Path, autoencoder: AutoencoderKL, rows: tuple[ndarray, ndarray]
 ) -> AutoencoderKL:
     stem = StemFeatures(instantiate(config.recognizer).network)
-    module = AutoencoderTraining(autoencoder, stem, recipe.autoencoder_steps, rate=recipe.autoencoder_rate)
+    module = AutoencoderTraining(
+        autoencoder,
+        stem,
+        recipe.autoencoder_steps,
+        decoder_only=recipe.warm_start is not None,
+        rate=recipe.autoencoder_rate,
+    )
     pictures = np.load(folder / "fields.npy", mmap_mode="r")
     paths = [folder / "fields-train.npy", folder / "fields-validation.npy"]
 
@@ -140,8 +146,9 @@ def _train_autoencoder(
     data = TrainingData(divide, paths[:1], paths[1:], recipe.autoencoder_batch, config.workers)
     _fit(config, recipe, module, data, folder / "autoencoder", recipe.autoencoder_steps)
     trained = module.autoencoder.eval()
-    first = Rows(paths[:1])
-    whiten(trained, torch.stack([first[row] for row in range(min(len(first), 256))]))
+    if recipe.warm_start is None:
+        first = Rows(paths[:1])
+        whiten(trained, torch.stack([first[row] for row in range(min(len(first), 256))]))
     return trained
 
 

@@ -77,6 +77,7 @@ class AutoencoderTraining(pl.LightningModule):
     Args:
         autoencoder: the model, new or warm-started.
         stem: `StemFeatures` of a recogniser, or None.
+        decoder_only: keep the encoder as it is, so that a UNet trained in its latents stays of use.
         crop: px; training sees random squares of this side, since many small pieces make more steps than few faces.
         rate: highest learning rate, reached after `warm_up` steps and brought down to a tenth by `steps` (cosine).
         grey: share of the photos that are made grey.
@@ -88,6 +89,7 @@ class AutoencoderTraining(pl.LightningModule):
         autoencoder: AutoencoderKL,
         stem: StemFeatures | None,
         steps: int,
+        decoder_only: bool = False,
         crop: int = 64,
         rate: float = 1e-3,
         warm_up: int = 200,
@@ -98,7 +100,10 @@ class AutoencoderTraining(pl.LightningModule):
         kl_weight: float = 1e-6,
     ) -> None:
         super().__init__()
-        self.autoencoder = autoencoder.to(memory_format=torch.channels_last)
+        self.autoencoder = autoencoder.to(memory_format=torch.channels_last).train()
+        if decoder_only:
+            self.autoencoder.encoder.requires_grad_(False)
+            self.autoencoder.quant_conv.requires_grad_(False)
         self.outside = (stem,)  # a tuple keeps it out of the checkpoint and of the average
         self.crop, self.grey = crop, grey
         self.rate, self.steps, self.warm_up = rate, steps, warm_up
@@ -139,7 +144,8 @@ class AutoencoderTraining(pl.LightningModule):
         self.log("val/psnr", (-10 * error.log10()).mean(), batch_size=len(images))
 
     def configure_optimizers(self) -> dict:  # type: ignore[override]
-        optimizer = torch.optim.AdamW(self.autoencoder.parameters(), self.rate, betas=(0.9, 0.99), weight_decay=0.01)
+        trained = [weights for weights in self.autoencoder.parameters() if weights.requires_grad]
+        optimizer = torch.optim.AdamW(trained, self.rate, betas=(0.9, 0.99), weight_decay=0.01)
         return {"optimizer": optimizer, "lr_scheduler": warm_cosine(optimizer, self.warm_up, self.steps)}
 
 

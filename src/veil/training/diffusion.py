@@ -79,7 +79,7 @@ def field_box(crop: int) -> slice:
     return slice(edge, crop - edge)
 
 
-def field_masks(masks: Masks, size: int) -> Bool[Tensor, "b 1 {size} {size}"]:
+def field_masks(masks: Masks, size: int) -> Bool[Tensor, "b 1 size size"]:
     """The part of crops' masks that lies on the field, at `size` px: a pixel that is masked in part is masked."""
     inner = field_box(masks.shape[-1])
     return cover(masks[..., inner, inner], size).bool()
@@ -147,7 +147,7 @@ class DiffusionTraining(pl.LightningModule):
         samples_seen: int = 0,
     ) -> None:
         super().__init__()
-        self.unet = unet.to(memory_format=torch.channels_last)
+        self.unet = unet.to(memory_format=torch.channels_last).train()
         self.register_buffer("signal", signal(scheduler), persistent=False)
         self.rate, self.steps, self.warm_up = rate, steps, warm_up
         self.clear_weight, self.gamma = clear_weight, gamma

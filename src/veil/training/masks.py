@@ -26,7 +26,7 @@ def draw_masks(count: int, generator: Generator, size: int = CROP) -> Masks:
 
 
 def uniform(low: float, high: float, generator: Generator) -> float:
-    """One number in [low, high)."""
+    """A number in [low, high)."""
     return low + (high - low) * torch.rand((), generator=generator).item()
 
 
