@@ -88,7 +88,7 @@ def found(images: Images, detector: MTCNN) -> float:
 
 
 def round_trip(model: str, faces: Faces, recognizer: nn.Module) -> dict[str, float]:
-    """What the autoencoder alone costs: PSNR at its own resolution in dB, cosine to clear, rank-1 among clear photos."""
+    """What the autoencoder alone costs: PSNR in dB at its resolution, cosine to clear, rank-1 among clear photos."""
     control = VaeRoundTrip(model, paste_back=False)
     inner = field_box(faces.images.shape[-1])
     fields = resize(faces.images[..., inner, inner], control.resolution)
