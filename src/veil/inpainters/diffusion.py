@@ -42,7 +42,8 @@ PROMPT_PARTS = {  # what a pipeline's `encode_prompt` returns, by how much it re
 class DiffusionInpainter:
     """Latent-diffusion inpainting (Rombach et al. 2022, arXiv:2112.10752) of a square round each face's view.
 
-    The noise of a face is drawn on the CPU from its own seed, so it does not depend on the batch or the device.
+    The noise of a face is drawn on the CPU from its own seed, so it does not depend on the batch or the device. Nothing
+    that is masked reaches the model, unless `strength` asks for it.
 
     Args:
         model: a diffusers folder, an id on the Hugging Face hub, or `package:face_diffusion`, which installs with Veil.
@@ -169,8 +170,9 @@ class DiffusionInpainter:
     def _repaint(self, fields: Images, masks: Masks, seeds: list[int]) -> Images:
         """One call of the pipeline: the square at the model's resolution and back."""
         options = {"strength": self.strength} if "strength" in self.accepts else {}
+        hidden = self.strength == 1  # below 1 the rest of the original that is asked for must be there
         output = self.pipeline(
-            image=resize(fields, self.resolution),
+            image=resize_visible(fields, masks, self.resolution) if hidden else resize(fields, self.resolution),
             mask_image=cover(masks, self.resolution),
             height=self.resolution,
             width=self.resolution,
@@ -215,11 +217,20 @@ class VaeRoundTrip(DiffusionInpainter):
 
 
 def resize(images: Images, side: int) -> Float[Tensor, "b 3 side side"]:
-    """Square pictures of `side` px, in [0, 1]."""
+    """Square pictures of `side` px, in [0, 1]: means of areas when smaller, bicubic when larger."""
     if images.shape[-1] == side:
         return images
-    mode = "bilinear" if side < images.shape[-1] else "bicubic"
-    return F.interpolate(images, (side, side), mode=mode, antialias=side < images.shape[-1]).clamp(0, 1)
+    if side < images.shape[-1]:
+        return F.interpolate(images, (side, side), mode="area")
+    return F.interpolate(images, (side, side), mode="bicubic").clamp(0, 1)
+
+
+def resize_visible(images: Images, masks: Masks, side: int) -> Float[Tensor, "b 3 side side"]:
+    """As `resize`, of the visible pixels alone: grey where there are none, so nothing of what is masked leaks out."""
+    mode = "area" if side <= images.shape[-1] else "bilinear"
+    clear = (~masks).to(images)
+    sums, shares = (F.interpolate(part, (side, side), mode=mode) for part in (images * clear, clear))
+    return torch.where(shares > 1e-3, sums / shares.clamp_min(1e-3), 0.5)
 
 
 def cover(masks: Masks, side: int) -> Float[Tensor, "b 1 side side"]:
