@@ -2,8 +2,12 @@
 
 import logging
 
+import numpy as np
 import pytest
 import torch
+from scipy.sparse import lil_matrix
+from scipy.sparse.linalg import spsolve
+from torch.nn import functional as F
 
 from veil.inpainters.composite import match_border, paste_back
 from veil.inpainters.diffusion import DiffusionInpainter, VaeRoundTrip, cover, resize
@@ -223,3 +227,35 @@ def test_matching_the_border_reads_no_masked_pixel(masks):
     nothing, everything = torch.zeros_like(masks), torch.ones_like(masks)
     assert torch.equal(match_border(original, painted, nothing), painted)
     assert torch.equal(match_border(original, painted, everything), painted)
+
+
+@pytest.mark.parametrize("shape", ["patches", "square"])
+def test_the_shift_at_the_border_is_harmonic_inside(shape):
+    """Against a direct solution of Laplace's equation."""
+    generator = torch.Generator().manual_seed(7)
+    size = 64
+    masks = torch.zeros(1, 1, size, size, dtype=torch.bool)
+    if shape == "square":
+        masks[..., 12:52, 12:52] = True
+    else:
+        masks[..., 8:56, 8:56] = F.interpolate(torch.rand(1, 1, 12, 12, generator=generator), 48) < 0.5
+    shift = F.interpolate(torch.rand(1, 3, 5, 5, generator=generator) - 0.5, size, mode="bicubic") / 3
+    original = torch.full((1, 3, size, size), 0.5)
+    inside = masks[0, 0].numpy()
+    number = np.full(inside.shape, -1)
+    number[inside] = np.arange(inside.sum())
+    matrix, known = lil_matrix((inside.sum(), inside.sum())), np.zeros((inside.sum(), 3))
+    for row, column in np.argwhere(inside):
+        equation = number[row, column]
+        matrix[equation, equation] = 4
+        for y, x in ((row - 1, column), (row + 1, column), (row, column - 1), (row, column + 1)):
+            if inside[y, x]:
+                matrix[equation, number[y, x]] = -1
+            else:
+                known[equation] += shift[0, :, y, x].numpy()
+    exact = spsolve(matrix.tocsr(), known)
+    for sweeps, mean, largest in ((8, 0.03, 0.1), (400, 0.002, 0.01)):  # as shares of the shift's spread
+        membrane = match_border(original, original - shift, masks, sweeps=sweeps) - (original - shift)
+        error = np.abs(membrane[0].permute(1, 2, 0).numpy()[inside] - exact) / np.ptp(exact)
+        assert error.mean() < mean
+        assert error.max() < largest

@@ -9,17 +9,8 @@ import torch
 from diffusers import DPMSolverMultistepScheduler
 
 from veil.inpainters.diffusion import DiffusionInpainter
-from veil.training.autoencoder import (
-    STEM,
-    AutoencoderTraining,
-    StemFeatures,
-    new_autoencoder,
-    photo_variants,
-    warm_cosine,
-    whiten,
-)
+from veil.training.autoencoder import AutoencoderTraining, new_autoencoder, photo_variants, warm_cosine, whiten
 from veil.training.data import Rows, TrainingData, write_fields, write_shards
-from veil.training.decoder import DecoderTraining, conditioned
 from veil.training.diffusion import (
     DiffusionTraining,
     encode_examples,
@@ -173,80 +164,6 @@ def test_the_encoder_can_be_kept(autoencoder, tmp_path):
     trainer(max_steps=2).fit(AutoencoderTraining(autoencoder, None, steps=2, decoder_only=True, crop=16), data)
     changed = {name.split(".")[0] for name, value in autoencoder.state_dict().items() if not value.equal(before[name])}
     assert changed == {"decoder", "post_quant_conv"}
-
-
-@pytest.fixture
-def seeing(autoencoder):
-    torch.manual_seed(0)
-    return conditioned(autoencoder, (8, 16, 32)).eval()
-
-
-@pytest.fixture
-def repair(seeing, unet):
-    torch.manual_seed(0)
-    layers = {name: torch.nn.Conv2d(3, 3, 3, padding=1) for name in STEM}
-    stem = StemFeatures(torch.nn.ModuleDict(layers))
-    return DecoderTraining(seeing, unet, new_scheduler(), stem, steps=2)
-
-
-def test_a_decoder_that_sees_keeps_the_encoder_and_what_fits(autoencoder, fields):
-    seeing = conditioned(autoencoder, (8, 16, 32))
-    before, after = (part.encode(fields * 2 - 1).latent_dist.mode() for part in (autoencoder, seeing))
-    torch.testing.assert_close(before, after)
-    assert conditioned(seeing) is seeing
-
-
-def test_the_decoder_does_not_see_what_is_masked(seeing, fields):
-    masks = draw_field_masks(len(fields))
-    latents = torch.randn(len(fields), 4, SIZE // 4, SIZE // 4)
-    other = torch.where(masks, torch.rand_like(fields), fields)
-    one, two = (seeing.decode(latents, image=part * 2 - 1, mask=masks.float()).sample for part in (fields, other))
-    assert torch.equal(one, two)
-    clear = torch.where(masks, fields, torch.rand_like(fields))
-    assert not torch.equal(one, seeing.decode(latents, image=clear * 2 - 1, mask=masks.float()).sample)
-
-
-def test_a_perfect_unet_gives_the_latents_back(repair, fields):
-    examples = torch.randn(3, 9, 8, 8)
-    noise, times = torch.randn(3, 4, 8, 8), torch.tensor([0, 200, 449])
-
-    def perfect(inputs, at, _):
-        kept = repair.signal[at].view(-1, 1, 1, 1)
-        noise = (inputs[:, :4] - kept.sqrt() * examples[:, :4]) / (1 - kept).sqrt()
-        return type("Output", (), {"sample": kept.sqrt() * noise - (1 - kept).sqrt() * examples[:, :4]})
-
-    repair.unet.forward = perfect
-    torch.testing.assert_close(repair.denoised(examples, noise, times), examples[:, :4], atol=1e-4, rtol=1e-4)
-
-
-def test_the_third_stage_trains_the_decoder_alone(repair, tmp_path):
-    write_fields([torch.rand(8, 3, 256, 256)], 8, tmp_path / "fields.npy", SIZE)
-    parts = (repair.autoencoder, repair.unet)
-    before = [copy.deepcopy(part.state_dict()) for part in parts]
-    data = TrainingData(lambda: None, [tmp_path / "fields.npy"], [tmp_path / "fields.npy"], batch_size=4)
-    trainer(max_steps=2).fit(repair, data)
-    autoencoder, unet = (
-        {name for name, value in part.state_dict().items() if not value.equal(old[name])}
-        for part, old in zip(parts, before, strict=True)
-    )
-    assert {name.split(".")[0] for name in autoencoder} == {"decoder"}
-    assert not unet
-
-
-def test_a_model_whose_decoder_sees_runs_in_the_inpainter(seeing, unet, tmp_path):
-    """And nothing that is masked reaches the result."""
-    write_model(seeing, unet, tmp_path)
-    inpainter = DiffusionInpainter(str(tmp_path), steps=2)
-    crops = torch.rand(2, 3, 256, 256, generator=torch.Generator().manual_seed(2))
-    masks = draw_masks(2, torch.Generator().manual_seed(3))
-    results = []
-    for images in (crops, torch.where(masks, 0.5, crops)):
-        results.append(inpainter(Faces(images, torch.zeros(2).long(), torch.arange(2), ("a", "b")), masks))
-    torch.testing.assert_close(results[0], results[1])
-
-
-def draw_field_masks(count):
-    return field_masks(draw_masks(count, torch.Generator().manual_seed(4)), SIZE)
 
 
 def trainer(**options):

@@ -1,4 +1,4 @@
-"""Train the small face inpainter: an autoencoder, a diffusion model in its latents, a decoder that hides the seam."""
+"""Train the small face inpainter: an autoencoder, then a diffusion model in its latents."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from diffusers import AsymmetricAutoencoderKL, AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from hydra.utils import instantiate
 from numpy import ndarray
 from pytorch_lightning.callbacks import EMAWeightAveraging, ModelCheckpoint
@@ -20,14 +20,13 @@ from veil.data.faces import align
 from veil.inpainters.diffusion import PACKAGED, packaged_model
 from veil.progress import Stages, console
 from veil.tasks.finetune import quiet_lightning
-from veil.training.autoencoder import Autoencoder, AutoencoderTraining, StemFeatures, new_autoencoder, whiten
+from veil.training.autoencoder import AutoencoderTraining, StemFeatures, new_autoencoder, whiten
 from veil.training.data import Rows, TrainingData, split_fields, write_fields, write_shards
-from veil.training.decoder import DecoderTraining, conditioned
 from veil.training.diffusion import DiffusionTraining, new_scheduler, new_unet, write_model
 from veil.training.samples import SampleGrid
 from veil.types import Images
 
-STAGES = ("autoencoder", "diffusion", "decoder")
+STAGES = ("autoencoder", "diffusion")
 
 
 @dataclass
@@ -46,9 +45,6 @@ class Recipe:
     diffusion_batch: int
     diffusion_rate: float
     samples_seen: int
-    decoder_steps: int
-    decoder_batch: int
-    decoder_rate: float
     average: float
     validate_every: int
     checkpoint_minutes: float
@@ -77,8 +73,6 @@ def train_inpainter(config: Config) -> Path:
     if not fields.exists():
         _cut_fields(config, fields, recipe.size)
     train, held_out = split_fields(fields, recipe.held_out, config.seed)
-    pictures = Rows([fields])
-    shown = torch.stack([pictures[row] for row in held_out[:8]])
     autoencoder, unet = _models(recipe)
     if "autoencoder" in recipe.stages:
         autoencoder = _train_autoencoder(config, recipe, folder, autoencoder, (train, held_out))
@@ -94,30 +88,21 @@ def train_inpainter(config: Config) -> Path:
             unet, new_scheduler(), recipe.diffusion_steps, recipe.diffusion_rate, samples_seen=recipe.samples_seen
         )
         data = TrainingData(encode, shards, [validation], recipe.diffusion_batch, config.workers)
-        grid = SampleGrid(autoencoder, shown, folder / "samples")
+        pictures = Rows([fields])
+        grid = SampleGrid(autoencoder, torch.stack([pictures[row] for row in held_out[:8]]), folder / "samples")
         _fit(config, recipe, module, data, folder / "diffusion", recipe.diffusion_steps, [grid])
         console.print(f"Examples seen in all: {module.samples_seen}")
-    if "decoder" in recipe.stages:
-        autoencoder = conditioned(autoencoder)
-        decoder = DecoderTraining(
-            autoencoder, unet, new_scheduler(), _stem(config), recipe.decoder_steps, recipe.decoder_rate
-        )
-        data = _field_data(config, folder, (train, held_out), recipe.decoder_batch)
-        grid = SampleGrid(autoencoder, shown, folder / "samples-decoder")
-        _fit(config, recipe, decoder, data, folder / "decoder", recipe.decoder_steps, [grid])
     write_model(autoencoder, unet, folder / "model")
     console.print(f"Model: inpainter=face_diffusion inpainter.model={folder / 'model'}")
     return folder
 
 
-def _models(recipe: Recipe) -> tuple[Autoencoder, UNet2DConditionModel]:
+def _models(recipe: Recipe) -> tuple[AutoencoderKL, UNet2DConditionModel]:
     if recipe.warm_start is None:
         return new_autoencoder(size=recipe.size), new_unet(size=recipe.size // 4)
     source = packaged_model(recipe.warm_start) if recipe.warm_start.startswith(PACKAGED) else recipe.warm_start
-    kinds = {kind.__name__: kind for kind in (AutoencoderKL, AsymmetricAutoencoderKL)}
-    kind = kinds[AutoencoderKL.load_config(source, subfolder="vae")["_class_name"]]
     return (
-        kind.from_pretrained(source, subfolder="vae"),
+        AutoencoderKL.from_pretrained(source, subfolder="vae"),
         UNet2DConditionModel.from_pretrained(source, subfolder="unet"),
     )
 
@@ -139,38 +124,30 @@ def read_crops(paths: Sequence[Path], advance: Callable[[int], None], batch: int
         advance(len(pixels))
 
 
-def _stem(config: Config) -> StemFeatures:
-    return StemFeatures(instantiate(config.recognizer).network)
-
-
-def _field_data(config: Config, folder: Path, rows: tuple[ndarray, ndarray], batch_size: int) -> TrainingData:
-    """Fields as pictures: those to train on, those held out."""
-    paths = [folder / "fields-train.npy", folder / "fields-validation.npy"]
-
-    def divide() -> None:
-        pictures = np.load(folder / "fields.npy", mmap_mode="r")
-        for path, part in zip(paths, rows, strict=True):
-            if not path.exists():
-                np.save(path, pictures[part])
-
-    return TrainingData(divide, paths[:1], paths[1:], batch_size, config.workers)
-
-
 def _train_autoencoder(
-    config: Config, recipe: Recipe, folder: Path, autoencoder: Autoencoder, rows: tuple[ndarray, ndarray]
-) -> Autoencoder:
+    config: Config, recipe: Recipe, folder: Path, autoencoder: AutoencoderKL, rows: tuple[ndarray, ndarray]
+) -> AutoencoderKL:
+    stem = StemFeatures(instantiate(config.recognizer).network)
     module = AutoencoderTraining(
         autoencoder,
-        _stem(config),
+        stem,
         recipe.autoencoder_steps,
         decoder_only=recipe.warm_start is not None,
         rate=recipe.autoencoder_rate,
     )
-    data = _field_data(config, folder, rows, recipe.autoencoder_batch)
+    pictures = np.load(folder / "fields.npy", mmap_mode="r")
+    paths = [folder / "fields-train.npy", folder / "fields-validation.npy"]
+
+    def divide() -> None:
+        for path, part in zip(paths, rows, strict=True):
+            if not path.exists():
+                np.save(path, pictures[part])
+
+    data = TrainingData(divide, paths[:1], paths[1:], recipe.autoencoder_batch, config.workers)
     _fit(config, recipe, module, data, folder / "autoencoder", recipe.autoencoder_steps)
     trained = module.autoencoder.eval()
     if recipe.warm_start is None:
-        first = Rows(data.paths[0])
+        first = Rows(paths[:1])
         whiten(trained, torch.stack([first[row] for row in range(min(len(first), 256))]))
     return trained
 

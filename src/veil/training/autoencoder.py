@@ -1,11 +1,10 @@
 """The first stage: an `AutoencoderKL` that turns a face into the small latents in which diffusion works."""
 
 import math
-from typing import TypeAlias
 
 import pytorch_lightning as pl
 import torch
-from diffusers import AsymmetricAutoencoderKL, AutoencoderKL
+from diffusers import AutoencoderKL
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -14,10 +13,6 @@ from veil.types import Images
 
 STEM = ("conv2d_1a", "conv2d_2a", "conv2d_2b", "maxpool_3a", "conv2d_3b", "conv2d_4a", "conv2d_4b")
 COMPARED = ("conv2d_2b", "conv2d_4b")  # the stem's layers whose features are compared
-
-Autoencoder: TypeAlias = (
-    AutoencoderKL | AsymmetricAutoencoderKL
-)  # the second's decoder also reads the pixels that are not masked
 
 
 def new_autoencoder(channels: tuple[int, ...] = (16, 48, 96), layers: int = 1, size: int = 128) -> AutoencoderKL:
@@ -91,7 +86,7 @@ class AutoencoderTraining(pl.LightningModule):
 
     def __init__(
         self,
-        autoencoder: Autoencoder,
+        autoencoder: AutoencoderKL,
         stem: StemFeatures | None,
         steps: int,
         decoder_only: bool = False,
@@ -155,7 +150,7 @@ class AutoencoderTraining(pl.LightningModule):
 
 
 @torch.no_grad()
-def whiten(autoencoder: Autoencoder, images: Images, spread: float = 0.01) -> None:
+def whiten(autoencoder: AutoencoderKL, images: Images, spread: float = 0.01) -> None:
     """Make the latents of `images` uncorrelated, of mean 0 and variance 1, without changing what comes out.
 
     The change of axes goes into the two 1x1 convolutions that stand round the latents, so the UNet meets the same scale

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from diffusers import AutoencoderKL
 from numpy import ndarray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from veil.inpainters.diffusion import resize
-from veil.training.autoencoder import Autoencoder
 from veil.training.diffusion import field_box, write_latents
 from veil.types import Images
 
@@ -77,7 +77,7 @@ def split_fields(path: Path, held_out: int, seed: int) -> tuple[ndarray, ndarray
     return np.sort(order[held_out:]), np.sort(order[:held_out])
 
 
-def write_shards(autoencoder: Autoencoder, fields: Path, rows: ndarray, shards: list[Path], seed: int) -> None:
+def write_shards(autoencoder: AutoencoderKL, fields: Path, rows: ndarray, shards: list[Path], seed: int) -> None:
     """Every row once per shard, each time with another flip, colour and mask."""
     pictures = np.load(fields, mmap_mode="r")[rows]
     for number, path in enumerate(shards):

@@ -5,14 +5,19 @@ from pathlib import Path
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from diffusers import DPMSolverMultistepScheduler, StableDiffusionInpaintPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DPMSolverMultistepScheduler,
+    StableDiffusionInpaintPipeline,
+    UNet2DConditionModel,
+)
 from jaxtyping import Bool, Float
 from numpy import ndarray
 from torch import Tensor
 from torch.nn import functional as F
 
 from veil.inpainters.diffusion import cover
-from veil.training.autoencoder import Autoencoder, photo_variants, warm_cosine
+from veil.training.autoencoder import photo_variants, warm_cosine
 from veil.training.masks import draw_masks
 from veil.types import Images, Masks
 
@@ -59,7 +64,7 @@ def signal(scheduler: DPMSolverMultistepScheduler) -> Float[Tensor, " t"]:
 
 
 @torch.no_grad()
-def encode_examples(autoencoder: Autoencoder, fields: Images, masks: Masks) -> Example:
+def encode_examples(autoencoder: AutoencoderKL, fields: Images, masks: Masks) -> Example:
     """What the UNet is trained on, as `StableDiffusionInpaintPipeline` makes it: the masked area is grey."""
     photos = fields * 2 - 1
     scale = autoencoder.config.scaling_factor
@@ -80,7 +85,7 @@ def field_masks(masks: Masks, size: int) -> Bool[Tensor, "b 1 size size"]:
     return cover(masks[..., inner, inner], size).bool()
 
 
-def write_latents(autoencoder: Autoencoder, fields: ndarray, path: Path, seed: int, batch: int = 32) -> None:
+def write_latents(autoencoder: AutoencoderKL, fields: ndarray, path: Path, seed: int, batch: int = 32) -> None:
     """Encode each field (`n h w 3`, uint8) once, flipped, grey and masked at random, into a `.npy` of Examples."""
     generator = torch.Generator().manual_seed(seed)
     size = fields.shape[1]
@@ -99,7 +104,7 @@ def write_latents(autoencoder: Autoencoder, fields: ndarray, path: Path, seed: i
     partial.rename(path)
 
 
-def write_model(autoencoder: Autoencoder, unet: UNet2DConditionModel, folder: Path) -> None:
+def write_model(autoencoder: AutoencoderKL, unet: UNet2DConditionModel, folder: Path) -> None:
     """A Stable Diffusion inpainting pipeline without text encoder, in fp16 safetensors."""
     StableDiffusionInpaintPipeline(
         vae=autoencoder.half(),

@@ -4,10 +4,9 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
-from diffusers import StableDiffusionInpaintPipeline
+from diffusers import AutoencoderKL, StableDiffusionInpaintPipeline
 from torchvision.utils import make_grid, save_image
 
-from veil.training.autoencoder import Autoencoder
 from veil.training.diffusion import field_masks, new_scheduler
 from veil.training.masks import draw_masks
 from veil.types import Images
@@ -21,7 +20,7 @@ class SampleGrid(pl.Callback):
     A picture shows what is not masked of the photos, so it stays in `folder` and goes to no logger.
     """
 
-    def __init__(self, autoencoder: Autoencoder, fields: Images, folder: Path) -> None:
+    def __init__(self, autoencoder: AutoencoderKL, fields: Images, folder: Path) -> None:
         self.autoencoder, self.fields, self.folder = autoencoder, fields, folder
         self.masks = field_masks(draw_masks(len(fields), torch.Generator().manual_seed(0)), fields.shape[-1])
 
