@@ -4,7 +4,8 @@
 
 Repaints `--faces` random evaluation faces under random patches (ratio 0.25, 0.5) and the whole view, with
 face_diffusion, telea and fill. KID is against clear photos of *other* evaluation people, on FaceNet's and on dlib's
-embeddings (scaled to mean square 1; x 1000), with 95 % intervals. Prints one JSON object; writes no picture.
+embeddings (scaled to mean square 1; x 1000), over pairs of different people, with 95 % intervals. Prints one JSON
+object; writes no picture.
 """
 
 import argparse
@@ -33,7 +34,7 @@ from veil.progress import Stages
 from veil.recognizers.dlib import Dlib
 from veil.recognizers.facenet import FaceNet
 from veil.training.diffusion import field_box
-from veil.types import Faces, Images, Masks
+from veil.types import Faces, Identities, Images, Masks
 
 PER_PERSON = 5  # photos: some people have hundreds, and KID would compare those people instead of faces
 Inpainter = Callable[[Faces, Masks], Images]
@@ -55,15 +56,16 @@ def read_faces(archive: str, cache: str, count: int | None, per_person: int | No
 
 
 @torch.no_grad()
-def embed(recognizer: nn.Module, images: Images) -> Tensor:
-    """Embeddings of the faces that the recogniser finds, mean square 1."""
+def embed(recognizer: nn.Module, images: Images, identities: Identities) -> tuple[Tensor, Identities]:
+    """Embeddings of the faces that the recogniser finds, mean square 1, and whose they are."""
     embeddings = torch.cat([recognizer(part) for part in images.split(64)])
-    return embeddings[embeddings.norm(dim=1) > 0] * embeddings.shape[1] ** 0.5
+    seen = embeddings.norm(dim=1) > 0
+    return embeddings[seen] * embeddings.shape[1] ** 0.5, identities[seen]
 
 
-def kid(features: Tensor, reference: Tensor) -> dict[str, float]:
-    """KID x 1000 with its interval."""
-    interval = kernel_distance_interval(features, reference)
+def kid(found: tuple[Tensor, Identities], reference: tuple[Tensor, Identities]) -> dict[str, float]:
+    """KID x 1000 with its interval, over pairs of different people."""
+    interval = kernel_distance_interval(found[0], reference[0], found[1], reference[1])
     return {"value": 1000 * interval.value, "low": 1000 * interval.low, "high": 1000 * interval.high, "n": interval.n}
 
 
@@ -96,7 +98,7 @@ def round_trip(model: str, faces: Faces, recognizer: nn.Module) -> dict[str, flo
     decoded = torch.cat([control._repaint(part, nowhere[: len(part)], [0] * len(part)) for part in fields.split(32)])
     psnr = peak_signal_noise_ratio(decoded, fields, data_range=1.0, reduction="none", dim=(1, 2, 3)).mean().item()
     output, _ = in_parts(control, faces, torch.zeros_like(faces.images[:, :1], dtype=torch.bool))
-    clear, after = (embed(recognizer, images) / 512**0.5 for images in (faces.images, output))
+    clear, after = (embed(recognizer, images, faces.identities)[0] / 512**0.5 for images in (faces.images, output))
     others = (faces.identities[:, None] == faces.identities).sum(dim=1) > 1
     ranks = {}
     for name, probes in (("clear", clear), ("round_trip", after)):
@@ -130,11 +132,13 @@ def main() -> None:
     even = [index for index, identity in enumerate(everyone.identities) if identity % 2 == 0][: args.faces]
     odd = [index for index, identity in enumerate(everyone.identities) if identity % 2]
     faces, others = (join(list(everyone.select(part).loader(64))) for part in (even, odd))
-    reference = {name: embed(recognizer, others.images) for name, recognizer in recognizers.items()}
+    reference = {name: embed(recognizer, others.images, others.identities) for name, recognizer in recognizers.items()}
 
     def judged(images: Images) -> dict[str, dict[str, float]]:
+        owners = faces.identities[: len(images)]
         return {
-            f"kid_{name}": kid(embed(recognizer, images), reference[name]) for name, recognizer in recognizers.items()
+            f"kid_{name}": kid(embed(recognizer, images, owners), reference[name])
+            for name, recognizer in recognizers.items()
         }
 
     result: dict = {"faces": len(faces.keys), "reference_photos": len(others.keys)}
@@ -156,13 +160,13 @@ def main() -> None:
         result.setdefault("steps, patches 0.5", {})[steps] = {**judged(painted), "seconds_per_face": seconds}
     model.steps = args.steps
     if args.train:
-        known = embed(
-            recognizers["facenet"], join(list(read_faces(args.train, args.cache, args.train_photos).loader(64))).images
-        )
+        trained = join(list(read_faces(args.train, args.cache, args.train_photos).loader(64)))
+        known, _ = embed(recognizers["facenet"], trained.images, trained.identities)
         painted, _ = in_parts(model, faces, random_masks(faces, 0.75))
         both = {"repainted 0.75": painted, "clear": faces.images}
         result["nearest_training_photo"] = {
-            name: nearest(embed(recognizers["facenet"], images), known) for name, images in both.items()
+            name: nearest(embed(recognizers["facenet"], images, faces.identities)[0], known)
+            for name, images in both.items()
         } | {"training_photos": len(known)}
     print(json.dumps(result, indent=2))
 

@@ -19,7 +19,7 @@ from veil.packages import packaged_file
 from veil.progress import Stages
 from veil.recognizers.embed import clear_embeddings, fingerprint
 from veil.recognizers.facenet import FaceNet
-from veil.recognizers.whitebox import WhiteBox, best_matches, centroids
+from veil.recognizers.whitebox import WhiteBox, centroids
 from veil.types import Faces, view
 
 
@@ -106,13 +106,11 @@ def test_clear_embeddings_are_kept_by_weights_and_faces(photos: Path, cache: str
     assert not torch.equal(clear_embeddings(tiny, faces, str(tmp_path), again, "embed"), first)
 
 
-def test_centroids_and_best_matches_by_hand() -> None:
+def test_centroids_by_hand() -> None:
     embeddings = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])
     identities = torch.tensor([0, 0, 2])
     middle = centroids(embeddings, identities, 3)
     torch.testing.assert_close(middle, torch.tensor([[0.5**0.5, 0.5**0.5], [0, 0], [0.6, 0.8]]))
-    matches = best_matches(torch.tensor([[0.8, 0.6]]), embeddings, identities, 3)
-    torch.testing.assert_close(matches, torch.tensor([[0.8, -2.0, 0.96]]))
 
 
 def test_white_box_loss_and_similarity(recognizer: WhiteBox, faces: Faces) -> None:

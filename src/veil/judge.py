@@ -1,18 +1,15 @@
 """A recogniser that measures: what it sees in faces before and after, against the clear gallery."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from veil.recognizers.whitebox import best_matches
+from veil.metrics.comparison import best_matches
+from veil.metrics.verification import thresholds
 from veil.types import Faces, Images
-
-FARS = (1e-2, 1e-3, 1e-4)
-SUPPORT = 10  # impostor pairs that must lie above a threshold for its FAR to be more than a guess
 
 
 class Judge(nn.Module):
@@ -64,10 +61,3 @@ class Judge(nn.Module):
             "thresholds": self.thresholds,
             "aligned": after.norm(dim=1) > 0,
         }
-
-
-def thresholds(impostors: Float[np.ndarray, " n"]) -> Mapping[float, float]:
-    """The cosine that at most a share of FAR of the impostor pairs exceeds, for each FAR that the pairs support."""
-    ordered = np.sort(impostors)[::-1]
-    allowed = {far: int(far * len(ordered)) for far in FARS}
-    return {far: float(ordered[count]) for far, count in allowed.items() if count >= SUPPORT}

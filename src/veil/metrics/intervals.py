@@ -34,14 +34,27 @@ def bootstrap_mean(
     totals, counts = np.bincount(person, values), np.bincount(person)
     mean = float(values.mean())
     if np.all(values == values[0]) and mean in (0.0, 1.0):
-        reach = ((1 - LEVEL) / 2) ** (1 / len(counts))
-        low, high = (reach, 1.0) if mean else (0.0, 1 - reach)
-        return Interval(mean, low, high, len(values))
-    uniform = np.full(len(counts), 1 / len(counts))
-    draws = np.random.default_rng(seed).multinomial(len(counts), uniform, size=resamples)
-    means = (draws @ totals) / (draws @ counts)
-    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(mean, float(low), float(high), len(values))
+        return Interval(mean, *end_interval(mean, len(counts)), len(values))
+    draws = resample(len(counts), resamples, seed)
+    return Interval(mean, *percentiles((draws @ totals) / (draws @ counts)), len(values))
+
+
+def resample(people: int, resamples: int, seed: int) -> Float[np.ndarray, "resamples people"]:
+    """How often each person is drawn in each resample, with replacement."""
+    uniform = np.full(people, 1 / people)
+    return np.random.default_rng(seed).multinomial(people, uniform, size=resamples).astype(float)
+
+
+def percentiles(figures: Float[np.ndarray, " resamples"]) -> tuple[float, float]:
+    """Between which 95 % of the resampled figures lie."""
+    low, high = np.quantile(figures, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def end_interval(share: float, people: int) -> tuple[float, float]:
+    """Clopper and Pearson's interval of a share of exactly 0 or 1, one trial a person."""
+    reach = ((1 - LEVEL) / 2) ** (1 / people)
+    return (reach, 1.0) if share else (0.0, 1 - reach)
 
 
 def people_mean(

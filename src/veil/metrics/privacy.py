@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from veil.metrics.comparison import accepted_pairs, rank
 from veil.metrics.intervals import PeopleMean, where
 from veil.types import Embeddings, Identities
 
@@ -24,20 +25,13 @@ def correct(logits: PerPerson, identities: Identities) -> Float[Tensor, " b"]:
     return (logits.argmax(dim=1) == identities).double()
 
 
-def rank(matches: PerPerson, identities: Identities) -> Float[Tensor, " b"]:
-    """Position of the true person when people are ordered by their best match, 1 the closest; ties count against."""
-    true = matches.gather(1, identities[:, None])
-    return (matches >= true).sum(dim=1).double()
-
-
 def accepted(
     scores: PerPhoto, enrolled: Enrolled, identities: Identities, threshold: float | None
 ) -> Float[Tensor, " b"]:
-    """Share of each face's genuine pairs, with the gallery photos of its own person, above the threshold."""
-    genuine = enrolled == identities[:, None]
+    """Share of each face's genuine pairs above the threshold; no figure where no threshold has enough impostors."""
     if threshold is None:
         return torch.full((len(scores),), torch.nan, dtype=torch.float64, device=scores.device)
-    return ((scores > threshold) & genuine).sum(dim=1).double() / genuine.sum(dim=1)
+    return accepted_pairs(scores, enrolled, identities, threshold)
 
 
 class ClearAccuracy(PeopleMean):

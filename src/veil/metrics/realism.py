@@ -1,40 +1,125 @@
 """Do the results look like photos? Distances between sets of features; name the feature network beside them."""
 
+from typing import NamedTuple
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
-from torchmetrics.image.kid import poly_mmd
+from torchmetrics.image.kid import poly_kernel
 
 from veil.metrics.intervals import LEVEL, Interval
 
 Features = Float[Tensor, "n d"]
+Reference = Float[Tensor, "m d"]
+People = Int[Tensor, " n"]
+ReferencePeople = Int[Tensor, " m"]
 
 
-def kernel_distance(features: Features, reference: Float[Tensor, "m d"]) -> float:
+class _Photos(NamedTuple):
+    """A set of features, and whose they are."""
+
+    features: Features
+    person: Int[Tensor, " n"]  # column among `names`
+    names: Int[Tensor, " people"]
+
+
+class _Sums(NamedTuple):
+    """Sums of the kernel, and numbers of pairs, over the photos of two people; 0 where the two are one."""
+
+    kernel: Float[Tensor, "a b"]
+    pairs: Float[Tensor, "a b"]
+
+
+def kernel_distance(
+    features: Features,
+    reference: Reference,
+    people: People | None = None,
+    reference_people: ReferencePeople | None = None,
+) -> float:
     """KID: unbiased squared maximum mean discrepancy with the kernel (x.y / d + 1)^3, torchmetrics' (Binkowski et al.
     2018, arXiv:1801.01401).
 
     0 in expectation where both sets are drawn alike, so it may be slightly negative. Unlike FID it needs no thousands
-    of images to be unbiased.
+    of images to be unbiased. That holds for independent draws; photos of one person are not, and pairs of them lift
+    the means within the sets. So only pairs of different people count, wherever they are.
+
+    Args:
+        people: whose photos `features` are; every photo is of somebody else where it is not given.
+        reference_people: the same of `reference`, in one numbering with `people`; give both or neither.
+
     """
-    size = min(len(features), len(reference))
-    return poly_mmd(features[:size].double(), reference[:size].double()).item()
+    sums = _sums(features, reference, people, reference_people)
+    everybody = [torch.ones(1, len(part.kernel), dtype=torch.float64) for part in sums[:2]]
+    return _distance(sums, *everybody).item()
 
 
 def kernel_distance_interval(
-    features: Features, reference: Float[Tensor, "m d"], subsets: int = 100, seed: int = 0
+    features: Features,
+    reference: Reference,
+    people: People | None = None,
+    reference_people: ReferencePeople | None = None,
+    subsets: int = 1000,
+    seed: int = 0,
 ) -> Interval:
-    """KID with a 95 % interval: mean and percentiles over random halves of both sets, without replacement.
+    """KID with a 95 % interval: percentiles over random halves of the people of both sets, without replacement.
 
-    Halves spread as sqrt(2) times the whole does; the interval is narrowed by that much round the mean.
+    Halves drawn from a sample spread round it as it does round the truth (delete-half jackknife; Shao and Wu 1989);
+    where both sets are drawn alike they spread by more, and the interval is too wide rather than too narrow.
     """
-    size = min(len(features), len(reference))
+    sums = _sums(features, reference, people, reference_people)
     generator = torch.Generator().manual_seed(seed)
-    halves = []
-    for _ in range(subsets):
-        left, right = (torch.randperm(len(part), generator=generator)[: size // 2] for part in (features, reference))
-        halves.append(kernel_distance(features[left], reference[right]))
-    values = torch.tensor(halves, dtype=torch.float64)
-    value = values.mean()
-    low, high = (value + (values.quantile(q) - value) / 2**0.5 for q in ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
-    return Interval(value.item(), low.item(), high.item(), size)
+    sizes = [len(part.kernel) for part in sums[:2]]
+    if min(sizes) < 4:
+        raise ValueError(f"people: halves need 4 people in each set, got {sizes[0]} and {sizes[1]}")
+    halves = [_halves(size, subsets, generator) for size in sizes]
+    low, high = (_distance(sums, *halves).quantile(q).item() for q in ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+    return Interval(kernel_distance(features, reference, people, reference_people), low, high, len(features))
+
+
+def _sums(
+    features: Features, reference: Reference, people: People | None, reference_people: ReferencePeople | None
+) -> tuple[_Sums, _Sums, _Sums]:
+    """Within the features, within the reference, across."""
+    if people is None and reference_people is None:
+        people, reference_people = torch.arange(len(features) + len(reference)).split([len(features), len(reference)])
+    if people is None or reference_people is None:
+        raise ValueError("people, reference_people: give both or neither, got one")
+    left, right = (
+        _Photos(part.double(), *reversed(owners.unique(return_inverse=True)))
+        for part, owners in ((features, people), (reference, reference_people))
+    )
+    sums = _pair_sums(left, left), _pair_sums(right, right), _pair_sums(left, right)
+    if not all(part.pairs.any() for part in sums):
+        raise ValueError(f"people: each set needs photos of two, got {len(left.names)} and {len(right.names)} people")
+    return sums
+
+
+def _pair_sums(a: _Photos, b: _Photos) -> _Sums:
+    kernel = poly_kernel(a.features, b.features)
+    rows = kernel.new_zeros(len(a.names), len(b.features)).index_add(0, a.person, kernel)
+    sums = kernel.new_zeros(len(a.names), len(b.names)).index_add(1, b.person, rows)
+    strangers = a.names[:, None] != b.names
+    return _Sums(sums * strangers, a.person.bincount()[:, None] * b.person.bincount() * strangers.double())
+
+
+def _halves(people: int, subsets: int, generator: torch.Generator) -> Float[Tensor, "subsets people"]:
+    """1 for each person of a random half."""
+    order = torch.rand(subsets, people, generator=generator).argsort(dim=1)
+    return (order < people // 2).double()
+
+
+def _distance(
+    sums: tuple[_Sums, _Sums, _Sums], people: Float[Tensor, "subsets a"], reference_people: Float[Tensor, "subsets b"]
+) -> Float[Tensor, " subsets"]:
+    """KID of the photos of the people marked 1."""
+
+    def mean(part: _Sums, left: Tensor, right: Tensor) -> Tensor:
+        kernel, pairs = (((left @ table) * right).sum(dim=1) for table in part)
+        return kernel / pairs
+
+    within, reference_within, across = sums
+    return (
+        mean(within, people, people)
+        + mean(reference_within, reference_people, reference_people)
+        - 2 * mean(across, people, reference_people)
+    )

@@ -51,12 +51,3 @@ def centroids(embeddings: Embeddings, identities: Identities, people: int) -> Fl
     """Unit mean embedding of each person."""
     total = torch.zeros(people, embeddings.shape[1]).index_add_(0, identities, embeddings)
     return F.normalize(total, dim=1)
-
-
-def best_matches(
-    embeddings: Embeddings, gallery: Float[Tensor, "g d"], identities: Float[Tensor, " g"] | Tensor, people: int
-) -> Float[Tensor, "b people"]:
-    """The highest cosine of each face to any gallery photo of each person; -2 for a person with none."""
-    scores = embeddings @ gallery.T
-    best = scores.new_full((len(scores), people), -2.0)
-    return best.scatter_reduce(1, identities.expand_as(scores), scores, "amax")

@@ -1,0 +1,64 @@
+"""How many bits of identity are left: what an attacker's posterior over the enrolled people says of the true one."""
+
+import math
+
+import torch
+from jaxtyping import Float, Int
+from scipy.optimize import minimize_scalar
+from torch import Tensor
+from torch.nn import functional as F
+
+from veil.metrics.comparison import Comparison, in_columns, matches_in_chunks
+
+COLDEST, HOTTEST = (
+    1e-3,
+    10.0,
+)  # temperatures that cosines in [-1, 1] can need: nearly the best match alone, nearly chance
+FITTED = 2**25  # cosines kept while the temperature is fitted: 128 MiB
+
+
+def bits_left(comparison: Comparison, temperature: float) -> Float[Tensor, " p"]:
+    """Each probe's log2(N) + log2 q(true person), N people enrolled, q = softmax(best cosine per person / temperature).
+
+    At most log2(N); 0 where the posterior is uniform, as it is for a face that is not found; negative where the
+    attacker is misled. The mean is a lower bound of the mutual information between the person, uniform over the
+    enrolled, and the probe (Barber and Agakov 2003, "The IM algorithm"): log2(N) less the attacker's cross-entropy.
+    Everybody must weigh the same: where people have unequal numbers of probes, average each person's first. Mutual
+    information is at least 0, so a negative mean bounds nothing and max(0, mean) is valid; never clip single probes,
+    which lifts the mean above the bound.
+
+    Args:
+        temperature: fitted on other people (`fit_temperature`), or the mean is no bound for new probes.
+
+    """
+    if temperature <= 0:
+        raise ValueError(f"temperature: must be above 0, got {temperature}")
+    comparison = in_columns(comparison)
+    bits = torch.empty(len(comparison.probes), dtype=torch.float64)
+    for part, matches in matches_in_chunks(comparison):
+        surprise = _surprise(matches, comparison.probed[part], temperature)
+        bits[part] = (math.log(comparison.people) - surprise).cpu() / math.log(2)
+    return bits
+
+
+def fit_temperature(comparison: Comparison) -> float:
+    """The temperature in [0.001, 10] of the least cross-entropy on people whom the attacker knows.
+
+    Convex in 1 / temperature, so the minimum is the only one (Brent's method within bounds, scipy). More cosines than
+    fit into 128 MiB are thinned: one number needs no more than every n-th probe.
+    """
+    probes, probed, templates, enrolled = in_columns(comparison)
+    step = math.ceil(len(probes) * comparison.people / FITTED)
+    known = Comparison(probes[::step], probed[::step], templates, enrolled)
+    matches = torch.cat([matches for _, matches in matches_in_chunks(known)])
+
+    def cross_entropy(log_temperature: float) -> float:
+        return _surprise(matches, known.probed, math.exp(log_temperature)).double().mean().item()
+
+    bounds = math.log(COLDEST), math.log(HOTTEST)
+    return math.exp(minimize_scalar(cross_entropy, bounds=bounds, method="bounded").x)
+
+
+def _surprise(matches: Float[Tensor, "b people"], probed: Int[Tensor, " b"], temperature: float) -> Float[Tensor, " b"]:
+    """Negative log posterior of the true person, in nats."""
+    return F.cross_entropy(matches.double() / temperature, probed, reduction="none")

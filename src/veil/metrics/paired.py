@@ -1,0 +1,88 @@
+"""Is one run better than another? Differences of a figure on the same probes, second run minus first."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.stats import binomtest
+
+from veil.metrics.intervals import LEVEL, end_interval, percentiles, resample
+
+
+class Column(NamedTuple):
+    """A figure of one run: a number for each probe."""
+
+    keys: Sequence[str]  # unique
+    values: Float[np.ndarray, " n"]
+    people: Int[np.ndarray, " n"]
+
+
+class Difference(NamedTuple):
+    """Second run minus first: mean, 95 % interval, two-sided p-value of no difference, probes compared."""
+
+    difference: float
+    low: float
+    high: float
+    p: float
+    n: int
+
+
+def mcnemar(first: Column, second: Column) -> Difference:
+    """Difference of two shares (each value 0 or 1) by the probes on which the runs disagree: exact McNemar test (1947).
+
+    Interval: Clopper and Pearson's for the share of the disagreements that the second run has, given how many there
+    are; it leaves out 0 exactly where p < 0.05. Probes are taken as independent: with several of one person, prefer
+    `paired_difference`.
+    """
+    before, after, _ = matched(first, second)
+    if not np.isin([before, after], (0.0, 1.0)).all():
+        raise ValueError("values: McNemar's test is of shares, each value must be 0 or 1")
+    n, gained, lost = len(before), int((after > before).sum()), int((after < before).sum())
+    if gained + lost == 0:
+        reach = end_interval(0.0, n)[1]
+        return Difference(0.0, -reach, reach, 1.0, n)
+    test = binomtest(gained, gained + lost)
+    interval = test.proportion_ci(LEVEL, "exact")
+    low, high = ((2 * bound - 1) * (gained + lost) / n for bound in interval)
+    return Difference((gained - lost) / n, float(low), float(high), float(test.pvalue), n)
+
+
+def paired_difference(first: Column, second: Column, resamples: int = 1000, seed: int = 0) -> Difference:
+    """Difference of means, people resampled with replacement; a person's two runs stay together (Efron 1979).
+
+    p is twice the share of resamples on the other side of 0, at least 2 / (resamples + 1) (Davison and Hinkley 1997,
+    section 4.4). Shares (each value 0 or 1) that differ nowhere give nothing to resample: `end_interval`, one trial a
+    person, to either side.
+    """
+    before, after, people = matched(first, second)
+    change = after - before
+    _, person = np.unique(people, return_inverse=True)
+    totals, counts = np.bincount(person, change), np.bincount(person)
+    value, n = float(change.mean()), len(change)
+    if not change.any():
+        reach = end_interval(0.0, len(counts))[1] if np.isin(before, (0.0, 1.0)).all() else 0.0
+        return Difference(0.0, -reach, reach, 1.0, n)
+    draws = resample(len(counts), resamples, seed)
+    means = (draws @ totals) / (draws @ counts)
+    tail = min((means <= 0).sum(), (means >= 0).sum())
+    return Difference(value, *percentiles(means), min(1.0, 2 * (int(tail) + 1) / (resamples + 1)), n)
+
+
+def matched(
+    first: Column, second: Column
+) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"], Int[np.ndarray, " n"]]:
+    """Both runs' values in the first's order, and whose they are.
+
+    Raises ValueError where the runs did not measure the same probes of the same people.
+    """
+    place = {key: index for index, key in enumerate(second.keys)}
+    if not 0 < len(set(first.keys)) == len(first.keys) == len(place) == len(second.keys):
+        raise ValueError(f"keys: must be unique, as many in both, got {len(first.keys)} and {len(second.keys)}")
+    missing = [key for key in first.keys if key not in place]
+    if missing:
+        raise ValueError(f"keys: both runs must have the same probes, got {missing[0]!r} in the first only")
+    order = np.array([place[key] for key in first.keys])
+    if not np.array_equal(first.people, second.people[order]):
+        raise ValueError("people: a probe must be of the same person in both runs")
+    return first.values, second.values[order], first.people

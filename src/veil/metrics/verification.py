@@ -1,0 +1,176 @@
+"""Are two photos of one person? Error rates over pairs of a probe and a template, whose figure is their cosine."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from scipy.special import expit, logit
+from scipy.stats import rankdata, t
+from torch import Tensor
+
+from veil.metrics.comparison import Comparison, in_columns
+from veil.metrics.intervals import LEVEL, Interval, end_interval, resample
+
+FARS = (1e-2, 1e-3, 1e-4)
+SUPPORT = 10  # impostor pairs that must lie above a threshold for its FAR to be more than a guess
+GRID = 512  # quantiles of either kind of pair at which resampled error rates are read
+GATHERED = 2**15  # pairs of embeddings held at a time: 128 MiB of 512 floats
+
+Shares = Float[np.ndarray, "resamples bins"]
+
+
+class Pairs(NamedTuple):
+    """Pairs of a probe and a template; genuine where both are of one person, else impostors."""
+
+    cosines: Float[np.ndarray, " n"]
+    probed: Int[np.ndarray, " n"]  # the probe's person
+    enrolled: Int[np.ndarray, " n"]  # the template's person
+
+    @property
+    def genuine(self) -> Float[np.ndarray, " m"]:
+        """Cosines of the genuine pairs."""
+        return self.cosines[self.probed == self.enrolled]
+
+    @property
+    def impostors(self) -> Float[np.ndarray, " m"]:
+        """Cosines of the impostor pairs."""
+        return self.cosines[self.probed != self.enrolled]
+
+
+class Verification(NamedTuple):
+    """Error rates over all thresholds; `n` is the number of genuine pairs."""
+
+    equal_error_rate: Interval  # in [0, 1]; higher is more private, 0.5 is chance
+    area: Interval  # under the ROC curve, in [0, 1]; lower is more private, 0.5 is chance
+
+
+def thresholds(impostors: Float[np.ndarray, " n"]) -> Mapping[float, float]:
+    """The cosine that at most a share of FAR of the impostor pairs exceeds, for each FAR that the pairs support."""
+    ordered = np.sort(impostors)[::-1]
+    allowed = {far: int(far * len(ordered)) for far in FARS}
+    return {far: float(ordered[count]) for far, count in allowed.items() if count >= SUPPORT}
+
+
+def pairs(comparison: Comparison, impostors: int = 2**20, seed: int = 0) -> Pairs:
+    """Every genuine pair, and every impostor pair or, of more than `impostors`, about so many drawn with replacement.
+
+    A million impostors put 100 above the threshold of FAR 1e-4. A face that is not found has cosine 0 to everybody.
+    """
+    comparison = in_columns(comparison)
+    probed, enrolled = comparison.probed.cpu(), comparison.enrolled.cpu()
+    every = len(probed) * len(enrolled)
+    if every <= impostors:
+        drawn = torch.arange(every)
+    else:
+        drawn = torch.randint(every, (impostors,), generator=torch.Generator().manual_seed(seed))
+    row, column = drawn // len(enrolled), drawn % len(enrolled)
+    strangers = probed[row] != enrolled[column]
+    own_row, own_column = _genuine(probed, enrolled)
+    row, column = torch.cat([own_row, row[strangers]]), torch.cat([own_column, column[strangers]])
+    device = comparison.probes.device
+    cosines = [
+        (comparison.probes[left] * comparison.templates[right]).sum(dim=1).cpu()
+        for left, right in zip(row.to(device).split(GATHERED), column.to(device).split(GATHERED), strict=True)
+    ]
+    return Pairs(torch.cat(cosines).double().numpy(), probed[row].numpy(), enrolled[column].numpy())
+
+
+def _genuine(probed: Int[Tensor, " p"], enrolled: Int[Tensor, " g"]) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
+    """Probe and template of every genuine pair; people are numbered from 0 and all are enrolled."""
+    order, counts = enrolled.argsort(), enrolled.bincount()
+    repeats = counts[probed]
+    row = torch.arange(len(probed)).repeat_interleave(repeats)
+    first = repeats.cumsum(0) - repeats  # of each probe's pairs
+    nth = torch.arange(len(row)) - first[row]
+    return row, order[(counts.cumsum(0) - counts)[probed[row]] + nth]
+
+
+def equal_error_rate(genuine: Float[np.ndarray, " n"], impostors: Float[np.ndarray, " m"]) -> float:
+    """Where the ROC curve, straight between its points, has as many false rejections as false acceptances."""
+    edges = np.unique(np.concatenate([genuine, impostors]))
+    below = [np.append(np.searchsorted(np.sort(part), edges) / len(part), 1.0) for part in (genuine, impostors)]
+    return _crossing(below[0][None], 1 - below[1][None]).item()
+
+
+def area(genuine: Float[np.ndarray, " n"], impostors: Float[np.ndarray, " m"]) -> float:
+    """Chance that a genuine pair scores above an impostor pair, ties a half (Mann and Whitney 1947): the ROC's area."""
+    n, m = len(genuine), len(impostors)
+    ranks = rankdata(np.concatenate([genuine, impostors]))[:n]
+    return float((ranks.sum() - n * (n + 1) / 2) / (n * m))
+
+
+def verification(pairs: Pairs, resamples: int = 1000, seed: int = 0) -> Verification:
+    """Equal error rate and area with 95 % intervals from their spread when people are resampled with replacement.
+
+    An impostor pair is of two people, and both are drawn (two-way bootstrap; Owen 2007, arXiv:0712.1111), to the first
+    order in how often each is, which needs a histogram of each person instead of every pair. Those who are only
+    enrolled are resampled apart. A figure of exactly 0 or 1 has `end_interval`, one trial a probed person.
+
+    Raises ValueError where fewer than two people have genuine pairs, or there is no impostor pair.
+    """
+    kind = pairs.probed == pairs.enrolled
+    people = len(np.unique(pairs.probed[kind]))
+    if people < 2 or kind.all():
+        raise ValueError(f"pairs: needs genuine pairs of at least 2 people and impostor pairs, got {people} people")
+    genuine, impostors = _resampled(pairs, resamples, seed)
+    rejected, below = _below(genuine), np.maximum.accumulate(_below(impostors), axis=1)
+    areas = (genuine * (below[:, :-1] + below[:, 1:]) / 2).sum(axis=1)
+    figures = equal_error_rate(pairs.genuine, pairs.impostors), area(pairs.genuine, pairs.impostors)
+    intervals = [
+        Interval(value, *_logit_interval(value, resampled.std(), people), int(kind.sum()))
+        for value, resampled in zip(figures, (_crossing(rejected, 1 - below), areas), strict=True)
+    ]
+    return Verification(*intervals)
+
+
+def _logit_interval(value: float, deviation: float, people: int) -> tuple[float, float]:
+    """Student's interval of the log odds, turned back: shares near 0 or 1 are skewed (Pepe 2003, section 5.2)."""
+    if value in (0, 1):
+        return end_interval(value, people)
+    reach = t.ppf((1 + LEVEL) / 2, people - 1) * deviation / (value * (1 - value))
+    return float(expit(logit(value) - reach)), float(expit(logit(value) + reach))
+
+
+def _resampled(pairs: Pairs, resamples: int, seed: int) -> tuple[Shares, Shares]:
+    """Share of genuine and of impostor pairs in each bin of cosines."""
+    everybody, index = np.unique(np.concatenate([pairs.probed, pairs.enrolled]), return_inverse=True)
+    row, column = np.split(index, 2)
+    kind = row == column
+    levels = np.linspace(0, 1, GRID + 1)
+    grids = [np.quantile(part, levels, method="inverted_cdf") for part in (pairs.genuine, pairs.impostors)]
+    edges = np.unique(np.concatenate(grids))
+    place = np.searchsorted(edges, pairs.cosines, side="right") - 1
+
+    def histograms(people: Int[np.ndarray, " m"], bins: Int[np.ndarray, " m"]) -> Float[np.ndarray, "people bins"]:
+        counts = np.bincount(people * len(edges) + bins, minlength=len(everybody) * len(edges))
+        return counts.reshape(len(everybody), len(edges)).astype(float)
+
+    probed = np.isin(np.arange(len(everybody)), row[kind])
+    draws = np.empty((resamples, len(everybody)))
+    draws[:, probed] = resample(int(probed.sum()), resamples, seed)
+    if not probed.all():
+        draws[:, ~probed] = resample(int((~probed).sum()), resamples, seed + 1)
+    genuine = draws @ histograms(row[kind], place[kind])
+    both = histograms(row[~kind], place[~kind]) + histograms(column[~kind], place[~kind])
+    whole = both.sum(axis=0) / both.sum()
+    # the change of the share per extra draw of a person; each impostor pair is in two people's histograms
+    influence = 2 * (both - both.sum(axis=1, keepdims=True) * whole) / both.sum()
+    return genuine / genuine.sum(axis=1, keepdims=True), whole + (draws - 1) @ influence
+
+
+def _below(shares: Shares) -> Float[np.ndarray, "resamples edges"]:
+    """Share below each bin's lower edge; at last 1."""
+    return np.pad(shares.cumsum(axis=1), ((0, 0), (1, 0)))
+
+
+def _crossing(
+    rejected: Float[np.ndarray, "resamples edges"], accepted: Float[np.ndarray, "resamples edges"]
+) -> Float[np.ndarray, " resamples"]:
+    """False acceptances where they equal false rejections; the latter rise from 0 to 1, the former fall from 1 to 0."""
+    excess = rejected - accepted
+    before = np.minimum((excess <= 0).sum(axis=1), excess.shape[1] - 1)[:, None] - 1
+    low, high = (np.take_along_axis(excess, at, axis=1) for at in (before, before + 1))
+    start, end = (np.take_along_axis(accepted, at, axis=1) for at in (before, before + 1))
+    return (start + low / (low - high) * (end - start))[:, 0]
