@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from facenet_pytorch import InceptionResnetV1
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 from torchvision.models import squeezenet1_1
 
@@ -34,8 +34,6 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_it_is_the_network_on_the_normalised_view(weights: Path) -> None:
-    from safetensors.torch import load_file
-
     network = squeezenet1_1(weights=None, num_classes=12).eval()
     network.load_state_dict(load_file(weights))
     small = F.interpolate(view(IMAGES), (64, 64), mode="bilinear", antialias=True)
@@ -76,7 +74,7 @@ def test_it_is_differentiable_and_frozen(weights: Path) -> None:
         ({"architecture": "resnet18"}, r"weights=.* are not of architecture=resnet18 .* conv1.weight missing"),
         ({"embedding": 7}, r"classifier.1.weight is \(12, 512, 1, 1\), not \(7, 512, 1, 1\)"),
         ({"architecture": "inception_resnet_v1"}, "embedding is 512 for inception_resnet_v1, got 12"),
-        ({"std": [0.5, 0.5, 0]}, "std above 0"),
+        ({"std": [0.5, 0.5, 0.0]}, "std above 0"),
         ({"mean": [0.5]}, "three numbers"),
         ({"input_size": 0}, "input_size is in px, at least 1, got 0"),
     ],

@@ -53,8 +53,8 @@ class Local(nn.Module):
         if architecture == FACENET:  # its classifier of the people it was trained on is no part of it
             state = {name: value for name, value in state.items() if not name.startswith("logits.")}
         _load(self.network, state, weights, architecture)
-        self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32)[:, None, None], persistent=False)
         self.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> "Local":
