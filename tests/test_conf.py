@@ -17,6 +17,12 @@ from omegaconf.errors import OmegaConfBaseException
 from veil.config import VIEW_SIZE, InputError
 from veil.types import CROP, VIEW
 
+REQUIRED = {  # what has no default
+    "data=folder": ["data.root=somewhere"],
+    "data=lfw": ["data.root=somewhere"],
+    "recognizer=local": ["recognizer.weights=somewhere.safetensors"],
+}
+
 
 def targets(node: Any) -> Iterator[dict[str, Any]]:
     """Every mapping under `node` that names a `_target_`."""
@@ -33,8 +39,7 @@ def choices() -> list[str]:
 
 @pytest.mark.parametrize("choice", choices())
 def test_arguments_fit_the_target(choice: str) -> None:
-    given = ["data.root=somewhere"] if choice in ("data=folder", "data=lfw") else []
-    for node in targets(asdict(compose_config(choice, *given))):
+    for node in targets(asdict(compose_config(choice, *REQUIRED.get(choice, [])))):
         target = get_object(node["_target_"])
         if node["_target_"].startswith("veil.tasks") and "_partial_" not in node:
             assert list(inspect.signature(target).parameters) == ["config"]  # a task reads its own knobs from there

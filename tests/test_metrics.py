@@ -176,15 +176,18 @@ def test_metrics_are_named_after_their_recogniser_and_not_merged() -> None:
     assert "utility/ssim" in asked[PICTURE]
     assert not any("{" in name for metrics in asked.values() for name in metrics)
     evidence = {
-        "images": torch.zeros(2, 3, 64, 64),
-        "anonymized": torch.ones(2, 3, 64, 64),
-        "masks": torch.zeros(2, 1, 64, 64, dtype=torch.bool),
+        "images": torch.zeros(2, 3, 256, 256),
+        "anonymized": torch.ones(2, 3, 256, 256),
+        "masks": torch.zeros(2, 1, 256, 256, dtype=torch.bool),
+        "landmarks": torch.full((2, 68, 2), torch.nan),
+        "anonymized_landmarks": torch.full((2, 68, 2), torch.nan),
         "identities": torch.tensor([0, 1]),
         "found": torch.tensor([True, True]),
     }
     columns = values(asked[PICTURE], **evidence)
     assert columns["check/coverage"] == [0, 0]
     assert columns["utility/detected"] == [1, 1]
+    assert columns["utility/landmarks_found"] == [0, 0]
 
 
 def test_tar_by_hand() -> None:

@@ -12,6 +12,7 @@ from torchmetrics import Metric, MetricCollection
 
 from veil.data.align import find_faces
 from veil.judge import Judge
+from veil.landmarks import Landmarks
 from veil.metrics.intervals import PeopleMean
 from veil.metrics.utility import coverage
 from veil.pictures import to_pixels
@@ -62,12 +63,15 @@ class Panel(nn.Module):
         self.judges = nn.ModuleDict(judges)
         self.asked, self.people, self.stages = asked, people, stages
         self.detector = MTCNN(device="cpu")
+        self.landmarks = Landmarks()
 
     def rows(self, faces: Faces, masks: Masks, anonymized: Images) -> list[Row]:
         """One row of figures a face: who it is, what was done to it, what each metric says."""
         with self.stages.clock("detect"):
             found = self._detect(anonymized)
-        shared = {"images": faces.images, "anonymized": anonymized, "masks": masks, "found": found}
+        with self.stages.clock("landmarks"):
+            landmarks = {"landmarks": self.landmarks(faces.images), "anonymized_landmarks": self.landmarks(anonymized)}
+        shared = {"images": faces.images, "anonymized": anonymized, "masks": masks, "found": found, **landmarks}
         columns: dict[str, list[float]] = {}
         for name, metrics in self.asked.items():
             if name == PICTURE:

@@ -1,0 +1,98 @@
+"""A recogniser of the user's own: a weight file for a known architecture."""
+
+from collections.abc import Sequence
+
+import torch
+from facenet_pytorch import InceptionResnetV1
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision import models
+
+from veil.config import InputError
+from veil.recognizers.weights import State, read_state
+from veil.types import Embeddings, Images, view
+
+FACENET = "inception_resnet_v1"
+
+
+class Local(nn.Module):
+    """Unit embeddings by the network of a local file; frozen, always in eval mode, differentiable in the pixels.
+
+    Args:
+        weights: path of a `.safetensors` (or `.pt`) state dict.
+        architecture: `inception_resnet_v1` (facenet-pytorch's) or a `torchvision.models` name, such as `resnet18`.
+        embedding: length of the network's output, which is the embedding; 512 for `inception_resnet_v1`.
+        input_size: px, side of the view as the network sees it.
+        mean: of each channel, RGB in [0, 1], subtracted first.
+        std: of each channel; divides what is left.
+
+    Raises InputError for an unknown architecture and for weights that are not of it, FileNotFoundError for no file.
+
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        weights: str,
+        architecture: str,
+        embedding: int,
+        input_size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+    ) -> None:
+        super().__init__()
+        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+            raise InputError(f"mean and std have three numbers, std above 0, got {list(mean)} and {list(std)}")
+        if input_size < 1:
+            raise InputError(f"input_size is in px, at least 1, got {input_size}")
+        self.input_size = input_size
+        state = read_state(weights)
+        self.network = build(architecture, embedding)
+        if architecture == FACENET:  # its classifier of the people it was trained on is no part of it
+            state = {name: value for name, value in state.items() if not name.startswith("logits.")}
+        _load(self.network, state, weights, architecture)
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32)[:, None, None], persistent=False)
+        self.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> "Local":
+        """Stay in eval mode."""
+        return super().train(False)
+
+    def forward(self, images: Images) -> Embeddings:
+        """Embed the view of each crop."""
+        faces = F.interpolate(view(images), (self.input_size, self.input_size), mode="bilinear", antialias=True)
+        return F.normalize(self.network((faces - self.mean) / self.std), dim=1)
+
+
+def build(architecture: str, embedding: int) -> nn.Module:
+    """The network, its weights not yet read."""
+    if architecture == FACENET:
+        if embedding != 512:
+            raise InputError(f"embedding is 512 for {FACENET}, got {embedding}")
+        return InceptionResnetV1()
+    known = models.list_models(models)
+    if architecture not in known:
+        raise InputError(
+            f"architecture must be {FACENET} or a torchvision model ({', '.join(known[:4])}, ...), got {architecture!r}"
+        )
+    return models.get_model(architecture, weights=None, num_classes=embedding)
+
+
+def _load(network: nn.Module, state: State, weights: str, architecture: str) -> None:
+    wanted = network.state_dict()
+    names = [f"{name} missing" for name in wanted if name not in state]
+    names += [f"{name} unknown" for name in state if name not in wanted]
+    names += [
+        f"{name} is {tuple(state[name].shape)}, not {tuple(value.shape)}"
+        for name, value in wanted.items()
+        if name in state and state[name].shape != value.shape
+    ]
+    if names:
+        raise InputError(
+            f"weights={weights} are not of architecture={architecture} with its embedding: {'; '.join(names[:3])}"
+            f"{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
+        )
+    network.load_state_dict(state)

@@ -1,0 +1,26 @@
+"""The judges that can be had, and why the others cannot."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from torch import nn
+
+
+def available(judges: Mapping[str, Any]) -> tuple[dict[str, nn.Module], dict[str, str]]:
+    """Instantiate each judge; what lacks its optional package or its download is absent, with the reason by name.
+
+    Every other failure is raised: a misspelt knob is the user's to mend, not a reason to measure less.
+    """
+    loaded: dict[str, nn.Module] = {}
+    absent: dict[str, str] = {}
+    for name, settings in judges.items():
+        try:
+            loaded[name] = instantiate(settings)
+        except InstantiationException as error:
+            # a `_target_` that does not exist has the plain ImportError as its cause, and is not excused
+            if not isinstance(error.__cause__, ModuleNotFoundError | ConnectionError):
+                raise
+            absent[name] = str(error.__cause__)
+    return loaded, absent
