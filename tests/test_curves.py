@@ -1,10 +1,12 @@
 """The numbers behind the figures."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from sklearn.metrics import det_curve
 
-from veil.report.curves import cmc, det, histogram
+from veil.report.curves import cmc, det, histogram, read_scores
 
 
 def test_histogram_by_hand() -> None:
@@ -57,3 +59,20 @@ def test_det_by_hand() -> None:
     assert thresholds == pytest.approx([0.5, 0.3, 0.2, 0.1])
     assert far == pytest.approx([0.25, 0.5, 0.75, 1])
     assert frr == pytest.approx([2 / 3, 1 / 3, 0, 0])
+
+
+def test_scores_are_read_by_judge_and_what_is_missing_stays_missing(tmp_path: Path) -> None:
+    parts = {
+        "clear/dlib/ranks": np.array([1, 2]),
+        "naive/dlib/genuine": np.array([0.5]),
+        "clear/facenet/ranks": np.ones(1),
+    }
+    np.savez(tmp_path / "scores.npz", **parts, **{"thresholds/dlib": np.array([[1e-3, 0.4]])})
+    judges = read_scores(tmp_path / "scores.npz")
+    assert list(judges) == ["dlib", "facenet"]
+    evidence, thresholds = judges["dlib"]
+    assert {faces: set(pairs) for faces, pairs in evidence.items()} == {"clear": {"ranks"}, "naive": {"genuine"}}
+    assert evidence["clear"]["ranks"].tolist() == [1, 2]
+    assert thresholds is not None
+    assert thresholds.tolist() == [[1e-3, 0.4]]
+    assert judges["facenet"][1] is None

@@ -1,13 +1,38 @@
 """The numbers behind the figures, from scores and ranks: few enough to draw, whatever the number of pairs."""
 
+from collections.abc import Mapping
+from pathlib import Path
+
 import numpy as np
 from jaxtyping import Float, Int, Real
 
 BINS = 100  # of [-1, 1]: 0.02 of cosine each
 POINTS = 200  # that a curve is drawn through
 
+Pairs = Mapping[str, np.ndarray]  # genuine and impostor cosines, ranks; any may be missing
+Evidence = Mapping[str, Pairs]  # `clear`, then each attack
 
-def histogram(scores: Real[np.ndarray, " n"], bins: int = BINS) -> tuple[Float[np.ndarray, " b"], Float[np.ndarray, " b"]]:
+
+def read_scores(path: Path) -> Mapping[str, tuple[Evidence, Float[np.ndarray, "k 2"] | None]]:
+    """Evidence and thresholds, rows of (FAR, cosine), of each judge.
+
+    In the file they are `{clear or attack}/{judge}/{genuine, impostor or ranks}` and `thresholds/{judge}`.
+    """
+    judges: dict[str, dict[str, dict[str, np.ndarray]]] = {}
+    thresholds = {}
+    with np.load(path) as scores:
+        for name in scores:
+            faces, judge, *part = name.split("/")
+            if faces == "thresholds":
+                thresholds[judge] = scores[name]
+            else:
+                judges.setdefault(judge, {}).setdefault(faces, {})[part[0]] = scores[name]
+    return {judge: (evidence, thresholds.get(judge)) for judge, evidence in judges.items()}
+
+
+def histogram(
+    scores: Real[np.ndarray, " n"], bins: int = BINS
+) -> tuple[Float[np.ndarray, " b"], Float[np.ndarray, " b"]]:
     """Centres of equal bins of [-1, 1], from the first to the last that holds a score, and the share in each.
 
     Cosines that rounding put just outside [-1, 1] count in the outermost bins.
