@@ -82,27 +82,36 @@ def text(page: Path) -> str:
     return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", body.replace("<wbr>", ""))).split())
 
 
+PROBE = """<script>addEventListener("load", () => parent.postMessage(JSON.stringify({
+  traces: [...document.querySelectorAll(".js-plotly-plot")].map(
+    plot => [...plot.querySelectorAll("svg.main-svg .scatterlayer .trace path")]
+      .filter(path => path.getTotalLength() > 9).length),
+  width: innerWidth,
+  overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth,
+  widest: Math.max(0, ...[...document.querySelectorAll("svg.main-svg")].map(svg => svg.getBoundingClientRect().right)),
+  ink: getComputedStyle(document.querySelector("h1")).color,
+  axis: getComputedStyle(document.querySelector(".xtick text") ?? document.body).fill,
+}), "*"))</script>"""
+# a headless window is at least 500 px wide: a phone is a frame
+FRAME = """<iframe src="probed.html" style="width: {width}px; height: 900px; border: 0"></iframe>
+<script>addEventListener("message", event => document.title = event.data)</script>"""
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --enable-logging=stderr --virtual-time-budget=5000 --dump-dom"
+)
+
+
 def browse(page: Path, profile: Path, width: int = 1280, *, dark: bool = False) -> tuple[dict[str, Any], list[str]]:
     """What Chromium drew of a page, and what it wrote to its console."""
     names = ("chromium", "chromium-browser", "google-chrome")
     browser = next(filter(None, map(shutil.which, names)), None)
     if browser is None:
         pytest.fail("no Chromium to open the page in: `apt-get install chromium` (or google-chrome) installs one")
-    probe = """<script>addEventListener("load", () => { document.title = JSON.stringify({
-      traces: [...document.querySelectorAll(".js-plotly-plot")].map(
-        plot => [...plot.querySelectorAll("svg.main-svg .scatterlayer .trace path")]
-          .filter(path => path.getTotalLength() > 9).length),
-      overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth,
-      ink: getComputedStyle(document.querySelector("h1")).color,
-      axis: getComputedStyle(document.querySelector(".xtick text") ?? document.body).fill}) })</script>"""
-    copy = page.with_name("probed.html")
-    copy.write_text(page.read_text() + probe)
-    flags = (
-        "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-        "--disable-component-update --disable-sync --enable-logging=stderr --virtual-time-budget=5000 --dump-dom"
-    )
-    command = [browser, *flags.split(), f"--user-data-dir={profile}", f"--window-size={width},900"]
-    command += [f"--blink-settings=preferredColorScheme={0 if dark else 1}", copy.as_uri()]
+    page.with_name("probed.html").write_text(page.read_text() + PROBE)
+    frame = page.with_name("frame.html")
+    frame.write_text(FRAME.format(width=width))
+    scheme = f"--blink-settings=preferredColorScheme={0 if dark else 1}"
+    command = [browser, *FLAGS.split(), scheme, f"--user-data-dir={profile}", "--window-size=1400,1000", frame.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     (title,) = re.findall(r"<title>(\{.*?\})</title>", done.stdout)
     return json.loads(html.unescape(title)), [line for line in done.stderr.splitlines() if "CONSOLE" in line]
@@ -113,10 +122,11 @@ def test_every_figure_is_drawn_without_network_or_error(folder: Path, tmp_path: 
     drawn, console = browse(write_page(folder), tmp_path / "profile", width, dark=dark)
     # dlib: 4 distributions, two of them filled; CMC and DET: 3 curves and chance; facenet: CMC of clear, and chance
     assert drawn["traces"] == [6, 4, 4, 2]
+    assert drawn["width"] == width
     assert drawn["overflow"] <= 0
-    assert (
-        drawn["ink"] == drawn["axis"] == ("rgb(230, 232, 235)" if dark else "rgb(27, 29, 33)")
-    )  # light ink on dark paper, in figures too
+    assert 0 < drawn["widest"] <= width
+    ink = "rgb(230, 232, 235)" if dark else "rgb(27, 29, 33)"
+    assert (drawn["ink"], drawn["axis"]) == (ink, ink)  # figures follow the page
     assert console == []
 
 
