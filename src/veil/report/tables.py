@@ -1,9 +1,11 @@
-"""Tables for the console."""
+"""Tables for the console and the page."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from rich.table import Table
+
+from veil.report.words import MEANINGS, amount, between
 
 
 def metrics_table(figures: Mapping[str, Any]) -> Table:
@@ -17,3 +19,29 @@ def metrics_table(figures: Mapping[str, Any]) -> Table:
     for name, reason in figures["absent"].items():
         table.add_row(name, "absent", reason, "")
     return table
+
+
+def page_tables(figures: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Rows of the table of figures by section; absent ones have a reason in place of a value."""
+    tables: dict[str, list[dict[str, Any]]] = {}
+    for name in sorted([*figures["metrics"], *figures["absent"]], key=lambda name: _section(name)):
+        row = {"name": name, "meaning": MEANINGS.get(name.rsplit("/", 1)[-1], "")}
+        if name in figures["metrics"]:
+            figure = figures["metrics"][name]
+            interval = between(name, figure["low"], figure["high"])
+            row |= {"value": amount(name, figure["value"]), "interval": interval, "n": figure["n"]}
+        else:
+            row["absent"] = figures["absent"][name]
+        row["flagged"] = any(name in flag.split() for flag in figures["flags"])
+        tables.setdefault(_section(name)[1], []).append(row)
+    return tables
+
+
+def _section(name: str) -> tuple[int, str]:
+    """Place and title of the section that a figure stands in."""
+    kind, *rest = name.split("/")
+    if kind == "privacy":
+        worst = len(rest) == 1 or rest[0] == "worst"
+        return (0, "The worst case") if worst else (1, f"Attacks by {rest[0]}")
+    places = {"clear": (2, "Ceilings, on clear photos"), "utility": (3, "What is left of the picture")}
+    return places.get(kind, (4, "Checks"))

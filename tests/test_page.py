@@ -1,0 +1,207 @@
+"""The page of a run, as files and in a real browser without network."""
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+from PIL import Image
+
+from veil.config import InputError
+from veil.report.page import write_page
+from veil.store import write_csv
+
+PEOPLE = 6
+ORIGINAL = "secret-name"  # as in a folder of photos
+
+
+def interval(value: float) -> dict[str, float]:
+    return {"value": value, "low": value - 0.05, "high": value + 0.05, "n": 12}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A finished run, made by hand."""
+    folder = tmp_path / "run"
+    rows = []
+    for number in range(2 * PEOPLE):
+        files = {kind: f"{kind}/{number}.png" for kind in ("original", "mask", "result")}
+        for level, file in enumerate(files.values()):
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.full((32, 32, 3), 60 * level + number, np.uint8)).save(folder / file)
+        measured = {"privacy/dlib/rank1": float(number < 3), "privacy/dlib/cosine": number / 12}
+        rows.append({"key": f"{ORIGINAL}/{number}", "person": ORIGINAL, "label": number // 2, "unchanged": False})
+        rows[-1] |= measured | files
+    write_csv(rows, folder / "manifest.csv")
+    config = {
+        "ratio": 0.25, "cells": None, "seed": 0, "image_format": "png", "split": {"gallery": 0.8},
+        "recognizer": {"_target_": "a"}, "judges": {"dlib": {"_target_": "b"}},
+        "choices": {"task": "evaluate", "data": "att", "recognizer": "facenet", "masker": "random",
+                    "inpainter": "fill"},
+    }  # fmt: skip
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(config)))
+    contents = {
+        "metrics": {
+            "privacy/worst/rank1": interval(0.7),
+            "privacy/dlib/linkage/rank1": interval(0.7),
+            "clear/dlib/rank1": interval(0.9),
+            "utility/psnr": interval(20.0),
+        },
+        "flags": ["wide interval: privacy/worst/rank1 is known to +-12 points only", "<b>not markup</b>"],
+        "absent": {"privacy/dlib/bits": "too few people"},
+        "faces": {"people": PEOPLE, "gallery": 18, "probes": 12, "not_found": []},
+        "timings": {"mask": 1.25},
+    }
+    (folder / "metrics.json").write_text(json.dumps(contents))
+    generator = np.random.default_rng(0)
+    scores = {"thresholds/dlib": np.array([[1e-2, 0.4], [1e-3, 0.5]])}
+    for faces, mean in (("clear", 0.8), ("naive", 0.3), ("linkage", 0.6)):
+        scores[f"{faces}/dlib/genuine"] = generator.normal(mean, 0.1, 60)
+        scores[f"{faces}/dlib/impostor"] = generator.normal(0, 0.1, 50_000)
+        scores[f"{faces}/dlib/ranks"] = generator.integers(1, PEOPLE + 1, 12)
+    scores["clear/facenet/ranks"] = np.ones(12)  # a judge of which little is known
+    np.savez(folder / "scores.npz", **scores)
+    return folder
+
+
+def change(folder: Path, **changes: Any) -> None:
+    path = folder / "metrics.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def text(page: Path) -> str:
+    """What a reader sees, without markup, scripts and styles."""
+    body = re.sub(r"<(script|style).*?</\1>", "", page.read_text(), flags=re.DOTALL)
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", body.replace("<wbr>", ""))).split())
+
+
+PROBE = """<script>addEventListener("load", () => parent.postMessage(JSON.stringify({
+  traces: [...document.querySelectorAll(".js-plotly-plot")].map(
+    plot => [...plot.querySelectorAll("svg.main-svg .scatterlayer .trace path")]
+      .filter(path => path.getTotalLength() > 9).length),
+  width: innerWidth,
+  overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth,
+  widest: Math.max(0, ...[...document.querySelectorAll("svg.main-svg")].map(svg => svg.getBoundingClientRect().right)),
+  ink: getComputedStyle(document.querySelector("h1")).color,
+  axis: getComputedStyle(document.querySelector(".xtick text") ?? document.body).fill,
+}), "*"))</script>"""
+# a headless window is at least 500 px wide: a phone is a frame
+FRAME = """<iframe src="probed.html" style="width: {width}px; height: 900px; border: 0"></iframe>
+<script>addEventListener("message", event => document.title = event.data)</script>"""
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --enable-logging=stderr --virtual-time-budget=5000 --dump-dom"
+)
+
+
+def browse(page: Path, profile: Path, width: int = 1280, *, dark: bool = False) -> tuple[dict[str, Any], list[str]]:
+    """What Chromium drew of a page, and what it wrote to its console."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    browser = next(filter(None, map(shutil.which, names)), None)
+    if browser is None:
+        pytest.fail("no Chromium to open the page in: `apt-get install chromium` (or google-chrome) installs one")
+    page.with_name("probed.html").write_text(page.read_text() + PROBE)
+    frame = page.with_name("frame.html")
+    frame.write_text(FRAME.format(width=width))
+    scheme = f"--blink-settings=preferredColorScheme={0 if dark else 1}"
+    command = [browser, *FLAGS.split(), scheme, f"--user-data-dir={profile}", "--window-size=1400,1000", frame.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    (title,) = re.findall(r"<title>(\{.*?\})</title>", done.stdout)
+    return json.loads(html.unescape(title)), [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)])
+def test_every_figure_is_drawn_without_network_or_error(folder: Path, tmp_path: Path, width: int, dark: bool) -> None:
+    drawn, console = browse(write_page(folder), tmp_path / "profile", width, dark=dark)
+    # dlib: 4 distributions, two of them filled; CMC and DET: 3 curves and chance; facenet: CMC of clear, and chance
+    assert drawn["traces"] == [6, 4, 4, 2]
+    assert drawn["width"] == width
+    assert drawn["overflow"] <= 0
+    assert 0 < drawn["widest"] <= width
+    ink = "rgb(230, 232, 235)" if dark else "rgb(27, 29, 33)"
+    assert (drawn["ink"], drawn["axis"]) == (ink, ink)  # figures follow the page
+    assert console == []
+
+
+def test_a_request_to_the_network_would_be_seen(folder: Path, tmp_path: Path) -> None:
+    page = write_page(folder)
+    page.write_text(page.read_text() + '<img src="https://example.org/a.png">')
+    assert any("Content Security Policy" in line for line in browse(page, tmp_path / "profile")[1])
+
+
+def test_nothing_on_the_page_is_elsewhere_and_plotly_is_there_once(folder: Path) -> None:
+    page = write_page(folder).read_text()
+    assert page.count("plotly.js v") == 1
+    outside = re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
+    addresses = re.findall(r"(?:src|href)=\"([^\"]*)\"", outside)
+    assert addresses
+    assert all(address.startswith(("data:", "#")) for address in addresses)
+    assert "url(" not in outside
+    assert len(page) < 5.5e6  # the 50,000 impostor scores are not in it
+
+
+def test_what_the_page_says(folder: Path) -> None:
+    page = write_page(folder)
+    said = text(page)
+    assert "the worst attack (linkage on dlib) still names the person in 70 % (65 to 75 %) of photos" in said
+    assert "privacy/worst/rank1 flagged" in said
+    assert "absent: too few people" in said
+    assert "20.0 dB" in said
+    assert "Person 0 named in 100 % of 2 attempts; cosine 0.04" in said
+    assert said.index("Person 4") < said.index("Best protected") < said.index("Person 2") < said.index("Person 3")
+    assert "mask 1.2" in said
+    assert "python run.py task=evaluate data=att" in said
+    assert "cells=null" in said
+    assert "Rebuilt from config.yaml" in said
+    assert "Rank 1: clear 100 %; chance 16.7 %." in said
+    assert "<b>not markup" not in page.read_text()
+    assert ORIGINAL not in page.read_text()  # people are numbers
+
+
+def test_the_commands_own_words_are_preferred(folder: Path) -> None:
+    change(folder, command="python run.py masker=random masker.centre_bias=2")
+    said = text(write_page(folder))
+    assert "masker.centre_bias=2" in said
+    assert "Rebuilt" not in said
+
+
+def test_originals_only_when_asked(folder: Path) -> None:
+    assert "Clear face of person" not in write_page(folder).read_text()
+    assert write_page(folder, originals=True).read_text().count('alt="Clear face of person') == PEOPLE
+
+
+def test_what_is_missing_is_said_and_makes_the_page_small(folder: Path, tmp_path: Path) -> None:
+    (folder / "scores.npz").unlink()
+    (folder / "manifest.csv").unlink()
+    change(folder, metrics={}, absent={}, flags=[], faces={}, timings={})
+    page = write_page(folder)
+    said = text(page)
+    for missing in ("holds no scores.npz", "manifest.csv is not in", "holds no timings", "says nothing about privacy"):
+        assert missing in said
+    assert page.stat().st_size < 50_000
+    assert browse(page, tmp_path / "profile")[1] == []
+
+
+def test_an_unfinished_run_has_no_page(folder: Path) -> None:
+    (folder / "config.yaml").unlink()
+    with pytest.raises(InputError, match=r"folder must hold a finished run, got .* without config.yaml"):
+        write_page(folder)
+
+
+def test_headings_are_nested_and_pictures_have_words(folder: Path) -> None:
+    page = write_page(folder).read_text()
+    outside = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
+    levels = [int(level) for level in re.findall(r"<h([1-6])", outside)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+    assert all('alt="' in image for image in re.findall(r"<img[^>]*>", outside))
+    assert all('scope="' in cell for cell in re.findall(r"<th[ >][^>]*", outside))
+    assert outside.count('role="img" aria-label="') == 4
