@@ -80,7 +80,7 @@ def adapted() -> tuple[nn.Module, nn.Module]:
 
 
 def test_the_parrot_knows_people_it_never_saw(adapted: tuple[nn.Module, nn.Module]) -> None:
-    clear, identities = people(20, seed=1)
+    clear, identities = people(40, seed=1)
     before, after = (rank1(part, noised(clear, seed=11), clear, identities) for part in adapted)
     assert before < 0.5
     assert after > before + 0.25
@@ -162,9 +162,9 @@ def test_the_last_block_is_the_end_of_the_real_recognisers(name: str, photos: Pa
     assert seen.found.tolist() == [True, True, name == "facenet"]
 
 
-def blurred(images: Images) -> Images:
-    """A known distortion: the mean of each 5 x 5 pixels."""
-    return F.avg_pool2d(images, 5, stride=1, padding=2, count_include_pad=False)
+def faded(images: Images) -> Images:
+    """A known distortion: the mean of each 5 x 5 pixels, with less contrast."""
+    return 0.3 + 0.4 * F.avg_pool2d(images, 5, stride=1, padding=2, count_include_pad=False)
 
 
 def shapes(count: int, seed: int) -> Images:
@@ -178,12 +178,12 @@ def shapes(count: int, seed: int) -> Images:
 def rebuilder() -> Rebuilder:
     clear = shapes(24, seed=0)
     knobs = {"steps": 100, "batch_size": 4, "shift": 4, "width": 16, "learning_rate": 3e-3}
-    return train_rebuilder(blurred(clear), clear, recognizer=LinearRecognizer(), seed=0, **knobs)
+    return train_rebuilder(faded(clear), clear, recognizer=LinearRecognizer(), seed=0, **knobs)
 
 
 def test_the_rebuilder_undoes_a_known_distortion(rebuilder: Rebuilder) -> None:
     clear = shapes(8, seed=1)
-    anonymized = blurred(clear)
+    anonymized = faded(clear)
     rebuilt = rebuild(rebuilder, anonymized)
     before, after = (
         peak_signal_noise_ratio(view(part), view(clear), data_range=1.0).item() for part in (anonymized, rebuilt)
@@ -204,12 +204,12 @@ def test_rebuilding_is_deterministic_and_leaves_everything_else_alone() -> None:
     clear, recognizer = shapes(6, seed=0), LinearRecognizer()
     knobs = {"steps": 4, "batch_size": 2, "feature_share": 0.5, "width": 8}
     state, before = torch.get_rng_state(), fingerprint(recognizer)
-    first = train_rebuilder(blurred(clear), clear, recognizer=recognizer, seed=5, **knobs)
+    first = train_rebuilder(faded(clear), clear, recognizer=recognizer, seed=5, **knobs)
     assert torch.equal(torch.get_rng_state(), state)
     assert fingerprint(recognizer) == before
     torch.rand(3)
-    again = train_rebuilder(blurred(clear), clear, recognizer=recognizer, seed=5, **knobs)
-    other = train_rebuilder(blurred(clear), clear, recognizer=recognizer, seed=6, **knobs)
+    again = train_rebuilder(faded(clear), clear, recognizer=recognizer, seed=5, **knobs)
+    other = train_rebuilder(faded(clear), clear, recognizer=recognizer, seed=6, **knobs)
     assert fingerprint(first) == fingerprint(again) != fingerprint(other)
 
 

@@ -46,9 +46,9 @@ def adapt(
     there is nothing to choose by, and the copy equals the original.
 
     The weights end between the original's and the adapted ones (Wortsman et al. 2021, arXiv:2109.01903), as far as is
-    best for attacker people that were held out (`held_out_score`), so on these the attack is never worse than the
-    original, as a rational attacker's is not. How far is found by cross-validation over people; then everybody is
-    trained on.
+    best on average for attacker people that were held out (`held_out_score`): a rational attacker does not take what
+    is worse than the original there. How far is found by cross-validation over people; then everybody is trained on,
+    so the weights that are returned were themselves not held out against anybody.
 
     Args:
         recognizer: frozen; its `last_block`, an `nn.Sequential` that ends in embeddings before normalisation, is
@@ -79,7 +79,7 @@ def adapt(
     generator = torch.Generator().manual_seed(seed)
     pairs = torch.stack([part.features[found[part.found]] for part in (after, before)], dim=1)
     wanted = before.embeddings[found]
-    block = adapted.last_block
+    block = last_block(adapted)
     original = copy.deepcopy(block.state_dict())
 
     def fitted(chosen: Bool[Tensor, " n"]) -> State:
@@ -99,6 +99,13 @@ def adapt(
     return adapted
 
 
+def last_block(recognizer: nn.Module) -> nn.Sequential:
+    """What the recogniser says its last block is."""
+    block = recognizer.last_block
+    assert isinstance(block, nn.Sequential)
+    return block
+
+
 class Seen(NamedTuple):
     """What a recogniser makes of photos; `features`, the input of its last block, of the photos with a face only."""
 
@@ -111,7 +118,7 @@ class Seen(NamedTuple):
 def see(recognizer: nn.Module, images: Images) -> Seen:
     """Embed, and keep what enters the last block."""
     features: list[Tensor] = []
-    hook = recognizer.last_block[0].register_forward_pre_hook(lambda _module, inputs: features.append(inputs[0]))
+    hook = last_block(recognizer)[0].register_forward_pre_hook(lambda _module, inputs: features.append(inputs[0]))
     try:
         embeddings = torch.cat([recognizer(batch) for batch in images.split(BATCH)])
     finally:

@@ -110,7 +110,7 @@ def train_rebuilder(
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        rebuilder = Rebuilder(width).to(clear.device, memory_format=torch.channels_last)
+        rebuilder = Rebuilder(width).to(clear.device).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(rebuilder.parameters(), learning_rate, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(steps, 1))
     for step in range(steps):
