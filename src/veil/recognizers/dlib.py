@@ -48,6 +48,11 @@ class Dlib(nn.Module):
         reference = (torch.tensor(REFERENCE) + PADDING) / (1 + 2 * PADDING) * CHIP
         self.register_buffer("reference", reference, persistent=False)
 
+    @property
+    def last_block(self) -> nn.Sequential:
+        """What an attacker adapts: its input, run through it and normalised, is the embedding. Parts are shared."""
+        return nn.Sequential(self.network.blocks[-1], nn.AdaptiveAvgPool2d(1), nn.Flatten(), self.network.last)
+
     def train(self, mode: bool = True) -> "Dlib":
         """Stay in eval mode."""
         return super().train(False)

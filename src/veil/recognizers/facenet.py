@@ -40,6 +40,14 @@ class FaceNet(nn.Module):
         self.network.load_state_dict({name: value for name, value in state.items() if not name.startswith("logits.")})
         self.requires_grad_(False).eval()
 
+    @property
+    def last_block(self) -> nn.Sequential:
+        """What an attacker adapts: its input, run through it and normalised, is the embedding. Parts are shared."""
+        network = self.network
+        return nn.Sequential(
+            network.block8, network.avgpool_1a, nn.Flatten(), network.dropout, network.last_linear, network.last_bn
+        )
+
     def train(self, mode: bool = True) -> "FaceNet":
         """Stay in eval mode: BatchNorm statistics and dropout of a frozen trunk never move."""
         return super().train(False)
