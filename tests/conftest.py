@@ -120,6 +120,15 @@ def small_run(photos: Path, cache: str, tmp_path: Path) -> Callable[..., Config]
 
     def config(*overrides: str, outputs: str = "outputs") -> Config:
         where = ("data=folder", f"data.root={photos}", f"cache={cache}", f"outputs={tmp_path / outputs}")
-        return compose_config(*where, "trainer=cpu", "logger=csv", "judges=none", "split.gallery=0.6", *overrides)
+        return compose_config(
+            *where,
+            "trainer=cpu",
+            "logger=csv",
+            "judges=none",
+            "split.gallery=0.6",
+            "split.attackers=0",
+            "inpainter=telea",
+            *overrides,
+        )
 
     return config

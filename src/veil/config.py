@@ -19,11 +19,14 @@ class InputError(ValueError):
 
 @dataclass
 class Split:
-    """How each person's photos are divided."""
+    """How people, and each person's photos, are divided."""
 
     gallery: float = 0.8
+    attackers: float = 0.25
 
     def __post_init__(self) -> None:
+        if not 0 <= self.attackers < 1:
+            raise InputError(f"split.attackers is a share of the people, in [0, 1), got {self.attackers}")
         if not 0 < self.gallery < 1:
             raise InputError(f"split.gallery is the share of photos enrolled, in (0, 1), got {self.gallery}")
 
@@ -50,6 +53,7 @@ class Config:
     head: Any = MISSING
     masker: Any = MISSING
     inpainter: Any = MISSING
+    attacks: Any = MISSING
     metrics: Any = MISSING
     trainer: Any = MISSING
     logger: Any = MISSING

@@ -1,12 +1,13 @@
 """A recogniser that measures: what it sees in faces before and after, against the clear gallery."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from veil.data.faces import Side
 from veil.metrics.comparison import best_matches
 from veil.metrics.verification import thresholds
 from veil.types import Faces, Images
@@ -45,6 +46,13 @@ class Judge(nn.Module):
         self.register_buffer("enrolled", enrolled)
         self.clear = dict(zip(keys, probes, strict=True))
         self.thresholds = thresholds((probes @ gallery.T)[probed[:, None] != enrolled].numpy())
+
+    @classmethod
+    def of(cls, recognizer: nn.Module, clear: Mapping[str, Tensor], side: Side, people: int) -> "Judge":
+        """A judge of the people of `side`; `clear` has the embedding of each of their photos, by key."""
+        gallery, probes = (torch.stack([clear[key] for key in faces.keys]) for faces in (side.gallery, side.probes))
+        enrolled, probed = (torch.tensor(faces.identities) for faces in (side.gallery, side.probes))
+        return cls(recognizer, gallery, enrolled, probes, probed, side.probes.keys, people)
 
     def evidence(self, faces: Faces, anonymized: Images) -> dict[str, Any]:
         """What the privacy metrics take by name."""

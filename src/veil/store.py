@@ -103,8 +103,8 @@ class RunFolder:
         """
         try:
             self.partial.mkdir(parents=True, exist_ok=True)
-            yield self.partial
             (self.partial / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(dict(self.config))))
+            yield self.partial
             self._journal.unlink(missing_ok=True)
             self.partial.rename(self.path)
         except OSError as error:

@@ -17,7 +17,7 @@ from veil.config import InputError
 from veil.data.align import ALIGNMENT, crop_face, find_faces
 from veil.data.align import Photo as Pixels
 from veil.data.folder import Photo
-from veil.data.split import face_seed, per_person
+from veil.data.split import attacker_people, face_seed, per_person
 from veil.progress import Stages
 from veil.types import Faces
 
@@ -55,6 +55,13 @@ class FaceSet(Dataset):
         return DataLoader(self, batch_size, num_workers=workers, collate_fn=join)
 
 
+class Side(NamedTuple):
+    """The photos of some of the people."""
+
+    probes: FaceSet
+    gallery: FaceSet
+
+
 class Enrolment(NamedTuple):
     """A data set, aligned and split."""
 
@@ -90,6 +97,20 @@ def enrol(photos: Sequence[Photo], share: float, seed: int, cache: str, stages: 
         raise InputError("data: every person has one photo; privacy is measured on people with two or more")
     not_found = [photo.key for photo, crop in zip(photos, crops, strict=True) if crop is None]
     return Enrolment(people, faces.select(parts.gallery), faces.select(parts.probes), not_found)
+
+
+def divide(enrolment: Enrolment, attackers: float, seed: int) -> tuple[Side, Side]:
+    """The people who are evaluated, and those whose photos the attacker learns from: nobody is both."""
+    known = attacker_people(enrolment.people, attackers, seed)
+
+    def part(faces: FaceSet, attacking: bool) -> FaceSet:
+        return faces.select(i for i, person in enumerate(faces.identities) if (person in known) == attacking)
+
+    sides = [Side(part(enrolment.probes, side), part(enrolment.gallery, side)) for side in (False, True)]
+    people = len(set(sides[0].probes.identities))
+    if people < 2:
+        raise InputError(f"split.attackers={attackers} leaves {people} people to evaluate; 2 or more are needed")
+    return sides[0], sides[1]
 
 
 def align(photos: Sequence[Photo], cache: Path, stages: Stages) -> list[Path | None]:

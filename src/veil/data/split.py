@@ -36,3 +36,9 @@ def per_person(people: Sequence[str], keys: Sequence[str], share: float, seed: i
         gallery += [by_key[position] for position in order[:enrolled]]
         probes += [by_key[position] for position in order[enrolled:]]
     return Parts(sorted(gallery), sorted(probes))
+
+
+def attacker_people(people: Sequence[str], share: float, seed: int) -> frozenset[int]:
+    """Indices of the `share` of people, seeded by their names, whose photos the attacker learns from."""
+    order = sorted(range(len(people)), key=lambda index: face_seed(f"attacker/{people[index]}", seed))
+    return frozenset(order[: round(share * len(people))])

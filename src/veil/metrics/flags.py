@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from veil.metrics.intervals import Interval
 
 WEAK_RANK, WEAK_TAR = 0.9, 0.5  # a recogniser below these on clear probes cannot show privacy
+ASKED_OF_CLEAR = ("/accuracy", "/rank1", "/tar@far=1e-3")
+SHARES = ("/accuracy", "/fooled", "/rank1", "/tar@far=1e-3")
 WIDE = 0.2  # an interval wider than this says little
 
 
@@ -37,10 +39,15 @@ def raise_flags(
     if coverage and abs(coverage.value - ratio) > 1 / cells:
         flags.append(f"coverage {coverage.value:.4f} is not the ratio {ratio} to one cell")
     for name, figure in metrics.items():
-        floor = WEAK_TAR if "/tar@" in name else WEAK_RANK
-        if name.startswith("clear/") and figure.value < floor:
+        floor = WEAK_TAR if name.endswith("/tar@far=1e-3") else WEAK_RANK
+        if name.startswith("clear/") and name.endswith(ASKED_OF_CLEAR) and figure.value < floor:
             flags.append(f"weak recogniser: {name} is {figure.value:.3f}, below {floor}, on clear photos")
-        if name.startswith("privacy/") and not name.endswith("cosine") and figure.high - figure.low > WIDE:
+        if (
+            name.startswith("privacy/")
+            and name.endswith(SHARES)
+            and name.count("/") == 2
+            and figure.high - figure.low > WIDE
+        ):
             flags.append(f"wide interval: {name} is known to +-{50 * (figure.high - figure.low):.0f} points only")
     flags += [f"judge {judge} is the white box: it is not held out" for judge in not_held_out]
     if not_found:

@@ -1,22 +1,52 @@
 """Tables for the console and the page."""
 
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 from rich.table import Table
 
 from veil.report.words import MEANINGS, amount, between
 
+# In the console; `metrics.json` and the page have them all. `*` is one part of a name.
+SHOWN = (
+    "clear/*/accuracy",
+    "clear/*/rank1",
+    "clear/*/tar@far=1e-3",
+    "privacy/*/accuracy",
+    "privacy/*/fooled",
+    "privacy/*/cosine",
+    "privacy/*/rank1",
+    "privacy/*/rank5",
+    "privacy/*/tar@far=1e-3",
+    "privacy/*/bits",
+    "privacy/*/*/rank1",
+    "privacy/transfer_gap",
+    "utility/ssim",
+    "utility/psnr",
+    "utility/detected",
+    "utility/landmark_error",
+    "utility/kid/*",
+    "check/*",
+)
+
+
+def shown(name: str) -> bool:
+    """Whether a figure is worth a line in the console."""
+    parts = name.split("/")
+    patterns = (pattern.split("/") for pattern in SHOWN)
+    return any(len(pattern) == len(parts) and all(map(fnmatchcase, parts, pattern)) for pattern in patterns)
+
 
 def metrics_table(figures: Mapping[str, Any]) -> Table:
-    """What `metrics.json` holds, with intervals; a figure that could not be measured is shown with its reason."""
+    """The figures that matter most, with intervals; one that could not be measured is shown with its reason."""
     table = Table("metric", "value", "95 % interval", "n", title_justify="left")
     for column in table.columns[1:]:
         column.justify = "right"
-    for name, figure in figures["metrics"].items():
+    for name, figure in ((name, figure) for name, figure in figures["metrics"].items() if shown(name)):
         interval = f"{figure['low']:.3f} .. {figure['high']:.3f}"
         table.add_row(name, f"{figure['value']:.3f}", interval, str(figure["n"]))
-    for name, reason in figures["absent"].items():
+    for name, reason in ((name, reason) for name, reason in figures["absent"].items() if shown(name)):
         table.add_row(name, "absent", reason, "")
     return table
 

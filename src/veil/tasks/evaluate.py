@@ -1,28 +1,34 @@
 """Anonymise the probes, attack the results, measure what is left."""
 
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from pytorch_lightning.callbacks import LambdaCallback
 from torchmetrics import MetricCollection
 
 from veil.anonymization import Anonymization
+from veil.attacks.campaign import Findings, campaign
+from veil.attacks.material import Anonymizer, Material
 from veil.config import VIEW_SIZE, Config
-from veil.data.faces import Enrolment, FaceSet, enrol
+from veil.data.faces import Enrolment, FaceSet, divide, enrol
 from veil.judge import Judge
 from veil.metrics.flags import raise_flags
 from veil.metrics.intervals import PeopleMean, people_mean
 from veil.panel import Panel, assign
-from veil.pictures import mask_pixels, sample_sheet, save, to_pixels
+from veil.pictures import as_saved, mask_pixels, sample_sheet, save, to_pixels
 from veil.progress import Stages, console
 from veil.recognizers.whitebox import WhiteBox, centroids
+from veil.report.page import write_page
 from veil.report.tables import metrics_table
 from veil.store import Row, RunFolder, evaluation_folder, write_csv
 from veil.tasks.finetune import embed_both, fitted_head, quiet_lightning
+from veil.tasks.judges import available, fit_classical
 from veil.tracking import publish
 from veil.types import Faces, Images, Masks
 
@@ -44,46 +50,62 @@ def evaluate(config: Config) -> Path:
     for flag in figures["flags"]:
         console.print(f"[bold yellow]flag[/]: {flag}")
     console.print(f"Pictures: {run.path / 'samples.png'}\nResults:  {run.path / 'results'}", soft_wrap=True)
+    console.print(f"Report:   {run.path / 'report.html'}", soft_wrap=True)
     return run.path
 
 
 def _make(config: Config, run: RunFolder) -> None:
-    """Load, enrol, train the head if need be; then anonymise face by face and conclude."""
+    """Load, enrol, train the head if need be; then anonymise face by face, attack and conclude."""
     stages = Stages()
     with stages.clock("set-up"):
         quiet_lightning()
         photos = instantiate(config.data)
         device = instantiate(config.trainer).strategy.root_device
         masker, inpainter = instantiate(config.masker), instantiate(config.inpainter)
-        name = config.choices.recognizer
-        recognizers = {name: instantiate(config.recognizer), **instantiate(config.judges)}
-        asked = assign(instantiate(config.metrics), name, list(config.judges))
+        name, attacks = config.choices.recognizer, instantiate(config.attacks)
+        judges, missing = available(config.judges)
+        recognizers = {name: instantiate(config.recognizer), **judges}
+        asked = assign(instantiate(config.metrics), name, list(judges))
     enrolment = enrol(photos, config.split.gallery, config.seed, config.cache, stages)
+    evaluation, attackers = divide(enrolment, config.split.attackers, config.seed)
+    fit_classical(recognizers, enrolment.gallery)
     clear = {
         judge: embed_both(recognizer.to(device), enrolment, config.cache, stages, judge)
         for judge, recognizer in recognizers.items()
     }
     head = fitted_head(config, recognizers[name], enrolment, clear[name], stages)
-    enrolled, probed = (torch.tensor(faces.identities) for faces in (enrolment.gallery, enrolment.probes))
-    people, keys = enrolment.people, enrolment.probes.keys
-    judges = {
-        judge: Judge(recognizer, clear[judge].gallery, enrolled, clear[judge].probes, probed, keys, len(people))
-        for judge, recognizer in recognizers.items()
+    enrolled, people = torch.tensor(enrolment.gallery.identities), enrolment.people
+    keys = [*enrolment.gallery.keys, *enrolment.probes.keys]
+    known = {judge: dict(zip(keys, torch.cat(parts), strict=True)) for judge, parts in clear.items()}
+    panel_judges = {
+        judge: Judge.of(recognizer, known[judge], evaluation, len(people)) for judge, recognizer in recognizers.items()
     }
     whitebox = WhiteBox(recognizers[name], head, centroids(clear[name].gallery, enrolled, len(people)))
     with run.writing() as folder:
         module = Anonymization(
-            Panel(whitebox, name, judges, asked, people, stages),
+            Panel(whitebox, name, panel_judges, asked, people, stages),
             masker,
             inpainter,
             ratio=config.ratio,
             cells=config.cells,
             image_format=config.image_format,
-            keep=Writer(run, folder, enrolment.probes, config.image_format),
+            keep=Writer(run, folder, evaluation.probes, config.image_format),
             stages=stages,
         )
-        rows = _anonymize(config, run, module, enrolment.probes, stages)
-        _conclude(config, folder, enrolment, rows, asked, stages)
+        rows = _anonymize(config, run, module, evaluation.probes, stages)
+        results = {row["key"]: folder / row["result"] for row in rows}
+        anonymizer = Anonymizer(
+            lambda faces: as_saved(module(faces)[0], config.image_format),
+            folder / "attacker",
+            results,
+            device,
+            stages,
+        )
+        material = Material(evaluation, attackers, recognizers, known, anonymizer, name, config.seed, stages)
+        findings = campaign(material, attacks)
+        for row, column in zip(rows, findings.columns, strict=True):
+            row |= column
+        _conclude(config, folder, enrolment, rows, asked, findings._replace(absent=findings.absent | missing), stages)
 
 
 def _anonymize(config: Config, run: RunFolder, module: Anonymization, probes: FaceSet, stages: Stages) -> list[Row]:
@@ -141,10 +163,11 @@ def _conclude(
     enrolment: Enrolment,
     rows: list[Row],
     asked: Mapping[str, MetricCollection],
+    findings: Findings,
     stages: Stages,
 ) -> None:
-    """Means, intervals, flags, pictures, from the rows alone."""
-    figures, absent = {}, {}
+    """Means, intervals, flags, pictures, the page."""
+    figures, absent = dict(findings.metrics), dict(findings.absent)
     people = np.array([row["label"] for row in rows])
     metrics = {name: metric for collection in asked.values() for name, metric in collection.items()}
     for name, metric in sorted(metrics.items()):
@@ -155,6 +178,7 @@ def _conclude(
             absent[name] = metric.undefined
         else:
             figures[name] = interval
+    figures = dict(sorted(figures.items()))
     probed = set(enrolment.probes.identities)
     flags = raise_flags(
         figures,
@@ -178,11 +202,15 @@ def _conclude(
             "people": len(enrolment.people),
             "gallery": len(enrolment.gallery),
             "probes": len(rows),
+            "evaluated": len({row["label"] for row in rows}),
             "not_found": enrolment.not_found,
         },
+        "command": shlex.join(["python", "run.py", *HydraConfig.get().overrides.task]),
         "timings": {stage: round(seconds, 3) for stage, seconds in stages.seconds.items()},
     }
     (folder / "metrics.json").write_text(json.dumps(contents, indent=2))
+    np.savez_compressed(folder / "scores.npz", **findings.scores)  # type: ignore[arg-type]
+    write_page(folder, originals=config.logger["originals"])
 
 
 def _one_a_person(rows: list[Row]) -> list[Row]:

@@ -7,6 +7,17 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from torch import nn
 
+from veil.attacks.material import pictures
+from veil.data.faces import FaceSet
+from veil.recognizers.eigenfaces import Eigenfaces
+
+
+def fit_classical(recognizers: Mapping[str, nn.Module], gallery: FaceSet) -> None:
+    """Fit the recognisers that learn from the enrolled photos (eigenfaces)."""
+    for recognizer in recognizers.values():
+        if isinstance(recognizer, Eigenfaces):
+            recognizer.fit(pictures(gallery))
+
 
 def available(judges: Mapping[str, Any]) -> tuple[dict[str, nn.Module], dict[str, str]]:
     """Instantiate each judge; what lacks its optional package or its download is absent, with the reason by name.

@@ -1,0 +1,21 @@
+"""Anonymised photos against each other."""
+
+from veil.attacks.material import Attempt, Material, attempt, first, identities
+from veil.data.faces import Side
+from veil.metrics.comparison import Comparison
+
+
+def linkage(material: Material, judge: str, photos: int = 1) -> Attempt:
+    """Anonymised against anonymised: do two anonymised photos of one person find each other?
+
+    Args:
+        photos: of each person's gallery, anonymised as the probes are.
+
+    """
+
+    def against_anonymized(side: Side) -> Comparison:
+        others = first(side.gallery, photos)
+        probes, templates = (material.anonymized(judge, part) for part in (side.probes, others))
+        return Comparison(probes, identities(side.probes), templates, identities(others))
+
+    return attempt(material, judge, against_anonymized)
