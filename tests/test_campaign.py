@@ -1,0 +1,143 @@
+"""Attacks on runs: what they must find on oracles, by hand, and against the per-face figures."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from veil.attacks.figures import bits_interval, far_name, figures, headline, outcome
+from veil.config import Config, InputError
+from veil.data.split import attacker_people
+from veil.metrics.comparison import Comparison
+from veil.metrics.intervals import Interval
+from veil.tasks.evaluate import evaluate
+
+
+def measured(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def vectors(*numbers: int) -> torch.Tensor:
+    """One-hot rows; a negative number is the zero row of a face that is not found."""
+    return torch.stack([torch.eye(8)[number] if number >= 0 else torch.zeros(8) for number in numbers])
+
+
+def test_outcome_by_hand() -> None:
+    """Person 0 is matched, person 1 is taken for 2, person 2 has no face, person 3 no template with a face."""
+    target = Comparison(vectors(0, 2, -1, 3), torch.arange(4), vectors(0, 1, 2, -1), torch.arange(4))
+    result = outcome(target, {1e-2: 0.5}, None)
+    assert result.ranks.tolist() == [1, 3, 3, 4]  # of three with templates; a tie with the other stranger counts
+    assert result.accepted[1e-2].tolist() == [1, 0, 0, 0]
+    assert result.bits is None
+    found, absent = figures(result, "privacy/judge")
+    assert found["privacy/judge/rank1"].value == 0.25
+    assert found["privacy/judge/mrr"].value == pytest.approx((1 + 1 / 3 + 1 / 3 + 1 / 4) / 4)
+    assert set(absent) == {"privacy/judge/bits", "privacy/judge/tar@far=1e-3", "privacy/judge/tar@far=1e-4"}
+    assert "rank5" not in str(list(found))  # four people: everybody is among the best five
+
+
+def test_who_has_no_template_keeps_no_bits() -> None:
+    generator = torch.Generator().manual_seed(0)
+    templates = F.normalize(torch.randn(6, 8, generator=generator), dim=1)
+    probes = F.normalize(templates + 0.2 * torch.randn(6, 8, generator=generator), dim=1)
+    people = torch.arange(6)
+    attackers = Comparison(probes, people, templates, people)
+    hidden = templates.clone()
+    hidden[5] = 0
+    result = outcome(Comparison(probes, people, hidden, people), {}, attackers)
+    assert result.bits is not None
+    assert result.bits[5] == 0
+    assert (result.bits[:5] > 1).all()
+
+
+def test_no_template_with_a_face_is_absent_with_a_reason() -> None:
+    result = outcome(Comparison(vectors(0, 1), torch.arange(2), vectors(-1, -1), torch.arange(2)), {1e-2: 0.5}, None)
+    found, absent = figures(result, "privacy/judge")
+    assert found["privacy/judge/rank1"].value == 0
+    assert "no template" in absent["privacy/judge/eer"]
+
+
+def test_bits_weigh_people_alike_and_end_at_zero() -> None:
+    bits = np.array([3.0, 3.0, 3.0, -1.0])
+    assert bits_interval(bits, np.array([0, 0, 0, 1])).value == pytest.approx(1.0)
+    assert bits_interval(-bits, np.array([0, 0, 0, 1])).value == 0.0
+
+
+def test_the_headline_is_the_worst_of_the_held_out_and_leaves_variants_out() -> None:
+    def share(value: float) -> Interval:
+        return Interval(value, value, value, 4)
+
+    people = torch.arange(4)
+    cell = outcome(Comparison(vectors(0, 2, 1, 3), people, vectors(0, 1, 2, 3), people), {}, None)
+    whitebox = outcome(Comparison(vectors(0, 1, 2, 3), people, vectors(0, 1, 2, 3), people), {}, None)
+    cells = {("naive", "a"): whitebox, ("naive", "b"): cell, ("linkage", "b"): cell, ("source_enrolled", "b"): cell}
+    metrics = {
+        "privacy/a/rank1": share(1.0),
+        "privacy/b/rank1": share(0.5),
+        "privacy/b/linkage/rank1": share(0.6),
+        "privacy/b/source_enrolled/rank1": share(0.9),
+    }
+    found, absent = headline(metrics, cells, "a", ["k0", "k1", "k2", "k3"])
+    assert found["privacy/worst/rank1"].value == 0.6
+    assert found["privacy/transfer_gap"].value == pytest.approx(-0.5)
+    assert "privacy/worst/bits" in absent
+    _, absent = headline(metrics, {("naive", "a"): cell}, "a", ["k0", "k1", "k2", "k3"])
+    assert all("no held-out judge" in reason for reason in absent.values())
+
+
+def test_far_names_are_those_of_the_other_figures() -> None:
+    assert [far_name(far) for far in (1e-2, 1e-3, 1e-4)] == ["1e-2", "1e-3", "1e-4"]
+
+
+def test_attacker_people_do_not_depend_on_the_order_and_never_overlap() -> None:
+    people = [f"p{number}" for number in range(40)]
+    known = {people[index] for index in attacker_people(people, 0.25, seed=3)}
+    assert len(known) == 10
+    assert known == {people[::-1][index] for index in attacker_people(people[::-1], 0.25, seed=3)}
+    assert known != {people[index] for index in attacker_people(people, 0.25, seed=4)}
+
+
+def test_attackers_are_not_evaluated_and_the_naive_attack_agrees_with_each_face(
+    small_run: Callable[..., Config],
+) -> None:
+    folder = evaluate(small_run("split.attackers=0.34", "ratio=0.5", "judges=default"))
+    with (folder / "manifest.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len({row["person"] for row in rows}) == 4
+    figures = measured(folder)["metrics"]
+    plain = measured(evaluate(small_run("split.attackers=0.34", "ratio=0.5", "judges=default", "attacks=none")))[
+        "metrics"
+    ]
+    for name in ("privacy/facenet/rank1", "privacy/dlib/rank1", "clear/dlib/rank1"):
+        assert figures[name] == plain[name]
+    for name in ("privacy/facenet/bits", "privacy/dlib/linkage/rank1", "privacy/worst/rank1", "privacy/transfer_gap"):
+        assert figures[name]["low"] <= figures[name]["value"] <= figures[name]["high"]
+    assert not any(name.startswith("privacy/worst") for name in plain)
+    assert (folder / "report.html").stat().st_size > 1e6
+
+
+def test_what_is_not_repainted_is_attacked_as_clear_photos_are(small_run: Callable[..., Config]) -> None:
+    folder = evaluate(small_run("split.attackers=0.34", "inpainter=none"))
+    figures = measured(folder)["metrics"]
+    for name in ("rank1", "mrr", "bits", "eer", "auc"):
+        assert figures[f"privacy/facenet/{name}"]["value"] == pytest.approx(
+            figures[f"clear/facenet/{name}"]["value"], abs=1e-5
+        )
+    assert figures["privacy/facenet/source_enrolled/rank1"]["value"] == 1
+
+
+def test_adversaries_that_learn_find_at_least_what_is_there(small_run: Callable[..., Config]) -> None:
+    steps = ("attacks=all", "attacks.parrot.steps=2", "attacks.reversal.steps=2")
+    folder = evaluate(small_run("split.attackers=0.5", "inpainter=blur", "ratio=0.25", "masker=random", *steps))
+    figures = measured(folder)["metrics"]
+    for attack in ("parrot", "reversal"):
+        assert 0 <= figures[f"privacy/facenet/{attack}/rank1"]["value"] <= 1
+    assert figures["privacy/facenet/reversal/mrr"]["value"] > 0.4  # untrained, it shows the blurred face as it is
+    with pytest.raises(InputError, match=r"split\.attackers"):
+        evaluate(small_run("split.attackers=0", "inpainter=blur", "ratio=0.25", *steps))
