@@ -16,8 +16,12 @@ from veil.progress import console
 from veil.store import write_csv
 
 SETTINGS = ("data", "recognizer", "masker", "inpainter", "ratio", "seed")
-SHOWN = ("fooled", "rank1", "ssim", "detected")  # in the console; summary.csv has them all
-UTILITY, PRIVACY = "utility/ssim", "fooled"  # the frontier's axes
+SHOWN = ("fooled", "rank1", "bits", "ssim", "detected")  # in the console; summary.csv has them all
+UTILITY = "utility/ssim"  # up, in the frontier
+PRIVACY = {  # across, the first that a run has, by the end of its name
+    "privacy/worst/bits": "bits of identity left to the worst attack (95 % interval)",
+    "/fooled": "faces that fool the recogniser (share, 95 % interval)",
+}
 
 Run = dict[str, Any]
 
@@ -55,7 +59,11 @@ def _flat(run: Run) -> dict[str, Any]:
 def _table(runs: Sequence[Run]) -> Table:
     """One line a run: the settings that vary, the figures that matter most, and how many flags were raised."""
     settings = [key for key in SETTINGS if len({run[key] for run in runs}) > 1 or key in ("masker", "ratio")]
-    names = [name for name in runs[0]["metrics"] if name.split("/")[-1] in SHOWN and not name.startswith("clear")]
+    names = [
+        name
+        for name in runs[0]["metrics"]
+        if name.split("/")[-1] in SHOWN and name.count("/") < 3 and not name.startswith("clear")
+    ]
     table = Table(*settings, *(name.split("/", 1)[-1].replace("/", "\n") for name in names), "flags")
     for run in runs:
         cells = [_cell(run["metrics"].get(name)) for name in names]
@@ -70,32 +78,28 @@ def _cell(figure: Mapping[str, float] | None) -> str:
 def frontier(runs: Sequence[Run], path: Path) -> None:
     """Utility against privacy, one line for each masker and inpainter, error bars of 95 %."""
     lines: dict[str, list[Run]] = {}
-    privacy = {
-        run["folder"]: next((name for name in run["metrics"] if name.endswith(f"/{PRIVACY}")), "") for run in runs
-    }
+    ending = next((end for end in PRIVACY if all(_privacy(run, end) for run in runs)), "")
     for run in sorted(runs, key=lambda run: run["ratio"]):
-        if privacy[run["folder"]] and UTILITY in run["metrics"]:
+        if ending and UTILITY in run["metrics"]:
             lines.setdefault(f"{run['masker']} + {run['inpainter']}", []).append(run)
     figure, axes = plt.subplots(figsize=(7, 5), layout="constrained")
     for label, line in lines.items():
-        across = [run["metrics"][_privacy(run)] for run in line]
+        across = [run["metrics"][_privacy(run, ending)] for run in line]
         up = [run["metrics"][UTILITY] for run in line]
         x, y = [point["value"] for point in across], [point["value"] for point in up]
         axes.errorbar(x, y, xerr=_reach(across), yerr=_reach(up), marker="o", capsize=2, label=label)
         for at, run in zip(zip(x, y, strict=True), line, strict=True):
             axes.annotate(f"{run['ratio']:g}", at, textcoords="offset points", xytext=(5, 5), fontsize=8)
-    axes.set(
-        xlabel="faces that fool the recogniser (share, 95 % interval)", ylabel="SSIM of the face", xlim=(-0.02, 1.02)
-    )
+    axes.set(xlabel=PRIVACY.get(ending, "no privacy figure that all runs have"), ylabel="SSIM of the face")
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=150)
     plt.close(figure)
 
 
-def _privacy(run: Run) -> str:
+def _privacy(run: Run, ending: str) -> str:
     """Name of the run's privacy figure; empty where it has none."""
-    return next((name for name in run["metrics"] if name.endswith(f"/{PRIVACY}")), "")
+    return next((name for name in run["metrics"] if name.endswith(ending)), "")
 
 
 def _reach(figures: Sequence[Mapping[str, float]]) -> list[list[float]]:

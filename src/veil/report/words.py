@@ -1,9 +1,23 @@
 """Figures in words: how each is written, and what its name means."""
 
-SHARES = ("rank1", "rank5", "accuracy", "fooled", "eer", "aligned", "detected", "coverage")  # and TAR@FAR
+SHARES = (
+    "rank1",
+    "rank5",
+    "rank10",
+    "rank1@worst5",
+    "accuracy",
+    "fooled",
+    "eer",
+    "aligned",
+    "detected",
+    "coverage",
+)  # and TAR@FAR
 
 MEANINGS = {  # by the last part of a metric's name
     "rank1": "the true person is the best match",
+    "rank10": "the true person is among the ten best matches",
+    "rank1@worst5": "rank-1 over the 5 % of people who are protected worst",
+    "tar@far=1e-2": "genuine pairs accepted where 1 in 100 strangers is",
     "rank5": "the true person is among the five best matches",
     "tar@far=1e-3": "genuine pairs accepted where 1 in 1000 strangers is",
     "cosine": "likeness to the clear face, 1 the same",
@@ -13,7 +27,7 @@ MEANINGS = {  # by the last part of a metric's name
     "bits": "identity information left, in bits",
     "accuracy": "the white box's classifier names the true person",
     "fooled": "rightly named when clear, no longer so",
-    "transfer_gap": "what the white box would overstate against held-out judges",
+    "transfer_gap": "rank-1 of the worst held-out judge less the white box's; below 0 the white box sees more",
     "ssim": "structural similarity to the clear face, 1 the same",
     "psnr": "pixel likeness to the clear face",
     "detected": "a detector still finds a face",

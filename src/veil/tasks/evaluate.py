@@ -16,7 +16,7 @@ from veil.anonymization import Anonymization
 from veil.attacks.campaign import Findings, campaign
 from veil.attacks.material import Anonymizer, Material
 from veil.config import VIEW_SIZE, Config
-from veil.data.faces import Enrolment, FaceSet, divide, enrol
+from veil.data.faces import Enrolment, FaceSet, Side, divide, enrol
 from veil.judge import Judge
 from veil.metrics.flags import raise_flags
 from veil.metrics.intervals import PeopleMean, people_mean
@@ -105,7 +105,16 @@ def _make(config: Config, run: RunFolder) -> None:
         findings = campaign(material, attacks)
         for row, column in zip(rows, findings.columns, strict=True):
             row |= column
-        _conclude(config, folder, enrolment, rows, asked, findings._replace(absent=findings.absent | missing), stages)
+        _conclude(
+            config,
+            folder,
+            enrolment,
+            (evaluation, attackers),
+            rows,
+            asked,
+            findings._replace(absent=findings.absent | missing),
+            stages,
+        )
 
 
 def _anonymize(config: Config, run: RunFolder, module: Anonymization, probes: FaceSet, stages: Stages) -> list[Row]:
@@ -161,12 +170,14 @@ def _conclude(
     config: Config,
     folder: Path,
     enrolment: Enrolment,
+    sides: tuple[Side, Side],
     rows: list[Row],
     asked: Mapping[str, MetricCollection],
     findings: Findings,
     stages: Stages,
 ) -> None:
     """Means, intervals, flags, pictures, the page."""
+    evaluation, attackers = sides
     figures, absent = dict(findings.metrics), dict(findings.absent)
     people = np.array([row["label"] for row in rows])
     metrics = {name: metric for collection in asked.values() for name, metric in collection.items()}
@@ -199,10 +210,10 @@ def _conclude(
         "flags": flags,
         "absent": absent,
         "faces": {
-            "people": len(enrolment.people),
-            "gallery": len(enrolment.gallery),
+            "people": len(set(evaluation.gallery.identities)),
+            "attackers": len(set(attackers.gallery.identities)),
+            "gallery": len(evaluation.gallery),
             "probes": len(rows),
-            "evaluated": len({row["label"] for row in rows}),
             "not_found": enrolment.not_found,
         },
         "command": shlex.join(["python", "run.py", *HydraConfig.get().overrides.task]),
