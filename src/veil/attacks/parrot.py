@@ -15,7 +15,7 @@ def parrot(material: Material, judge: str, photos: int = 4, steps: int = 60) -> 
     A recogniser without a `last_block` is used as it is.
 
     Args:
-        photos: of each person that are anonymised, of the gallery and of the attacker people.
+        photos: of each person that are anonymised, of the gallery and of the attacker people; a clear gallery is whole.
         steps: of the adaptation.
 
     """
@@ -41,7 +41,7 @@ def parrot(material: Material, judge: str, photos: int = 4, steps: int = 60) -> 
     repaint = separation(seen, seen, identities(known)) > separation(seen, clear, identities(known))
 
     def compare(side: Side) -> Comparison:
-        gallery = first(side.gallery, photos)
+        gallery = first(side.gallery, photos) if repaint else side.gallery
         templates = see(material.anonymize(gallery) if repaint else gallery)
         return Comparison(see(material.anonymize(side.probes)), identities(side.probes), templates, identities(gallery))
 
