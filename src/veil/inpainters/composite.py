@@ -38,8 +38,15 @@ def match_border(original: Images, painted: Images, masks: Masks, rim: int = 3, 
 
     """
     near = F.max_pool2d(masks.to(original), 2 * rim + 1, stride=1, padding=rim) > 0
-    shift = _membrane(original - painted, near & ~masks, sweeps)
-    return torch.where(masks, (painted + shift).clamp(0, 1), painted)
+    if not near.any():
+        return painted
+    rows, columns = (slice(int(at.min()), int(at.max()) + 1) for at in near.any(dim=0)[0].nonzero().unbind(dim=1))
+    original, near, holes = (part[..., rows, columns] for part in (original, near, masks))
+    inside = painted[..., rows, columns]
+    shift = _membrane(original - inside, near & ~holes, sweeps)
+    result = painted.clone()
+    result[..., rows, columns] = torch.where(holes, (inside + shift).clamp(0, 1), inside)
+    return result
 
 
 def _membrane(values: Tensor, known: Tensor, sweeps: int) -> Tensor:
@@ -55,6 +62,8 @@ def _membrane(values: Tensor, known: Tensor, sweeps: int) -> Tensor:
     membrane = torch.where(known, values, F.interpolate(coarse, values.shape[-2:], mode="bilinear"))
     for _ in range(sweeps):
         padded = F.pad(membrane, (1, 1, 1, 1), mode="replicate")
-        neighbours = padded[..., 1:-1, :-2] + padded[..., 1:-1, 2:] + padded[..., :-2, 1:-1] + padded[..., 2:, 1:-1]
-        membrane = torch.where(known, values, neighbours / 4)
+        neighbours = padded[..., 1:-1, :-2] + padded[..., 1:-1, 2:]
+        neighbours += padded[..., :-2, 1:-1]
+        neighbours += padded[..., 2:, 1:-1]
+        membrane = torch.where(known, values, neighbours.mul_(0.25))
     return membrane
