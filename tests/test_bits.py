@@ -10,7 +10,7 @@ from scipy.stats import vonmises_fisher
 from torch.nn import functional as F
 
 from veil.metrics import bits as module
-from veil.metrics.bits import COLDEST, HOTTEST, bits_left, fit_temperature
+from veil.metrics.bits import COLDEST, HOTTEST, bits_left, doubt_after, fit_temperature
 from veil.metrics.comparison import Comparison
 
 
@@ -108,3 +108,19 @@ def test_temperature_is_bounded_and_thinned_probes_fit_the_same(monkeypatch: pyt
     monkeypatch.setattr(module, "FITTED", 31 * 5000)
     assert fit_temperature(comparison) == pytest.approx(whole, rel=0.05)
     assert fit_temperature(comparison) != whole
+
+
+def test_doubt_bounds_what_one_surprise_costs() -> None:
+    """An attacker who never failed on 18 probes, then once: by hand, with a posterior that is all but certain."""
+    probes = torch.eye(4)[[0, 1, 2, 0]]
+    comparison = Comparison(probes, torch.tensor([0, 1, 2, 3]), torch.eye(4), torch.arange(4))
+    doubt = doubt_after(18)
+    assert doubt == pytest.approx(0.05)
+    bits = bits_left(comparison, 1e-3, doubt)
+    right, wrong = 2 + math.log2(0.95 + 0.05 / 4), 2 + math.log2(0.05 / 4)
+    assert bits.tolist() == pytest.approx([right, right, right, wrong])
+    assert bits_left(comparison, 1e-3)[3] < -1000
+    uniform = bits_left(comparison._replace(probes=torch.zeros(4, 4)), 0.1, doubt)
+    assert uniform.tolist() == pytest.approx([0.0] * 4, abs=1e-9)
+    with pytest.raises(ValueError, match="doubt"):
+        bits_left(comparison, 0.1, 1.0)

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 
 from veil.attacks.material import Attempt
-from veil.metrics.bits import bits_left, fit_temperature
+from veil.metrics.bits import bits_left, doubt_after, fit_temperature
 from veil.metrics.comparison import Comparison, recognition
 from veil.metrics.intervals import Interval, bootstrap_mean
 from veil.metrics.paired import Column, paired_difference
@@ -57,7 +57,8 @@ def outcome(target: Comparison, limits: Mapping[float, float], attackers: Compar
             known_possible = torch.isin(known.probed, known.enrolled)
             known = known._replace(probes=known.probes[known_possible], probed=known.probed[known_possible])
             if known_possible.any():
-                bits[possible] = bits_left(part, fit_temperature(known))
+                doubt = doubt_after(len(known.probes))
+                bits[possible] = bits_left(part, fit_temperature(known, doubt), doubt)
     return Outcome(
         ranks.numpy(),
         {far: share.numpy() for far, share in accepted.items()},

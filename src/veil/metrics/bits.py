@@ -10,15 +10,13 @@ from torch.nn import functional as F
 
 from veil.metrics.comparison import Comparison, in_columns, matches_in_chunks
 
-COLDEST, HOTTEST = (
-    1e-3,
-    10.0,
-)  # temperatures that cosines in [-1, 1] can need: nearly the best match alone, nearly chance
+COLDEST, HOTTEST = 1e-3, 10.0  # temperatures that cosines can need: nearly the best match alone, nearly chance
 FITTED = 2**25  # cosines kept while the temperature is fitted: 128 MiB
 
 
-def bits_left(comparison: Comparison, temperature: float) -> Float[Tensor, " p"]:
-    """Each probe's log2(N) + log2 q(true person), N people enrolled, q = softmax(best cosine per person / temperature).
+def bits_left(comparison: Comparison, temperature: float, doubt: float = 0.0) -> Float[Tensor, " p"]:
+    """Each probe's log2(N) + log2 q(true person), N people enrolled, q = (1 - doubt) softmax(best cosine per person /
+    temperature) + doubt / N.
 
     At most log2(N); 0 where the posterior is uniform, as it is for a face that is not found; negative where the
     attacker is misled. The mean is a lower bound of the mutual information between the person, uniform over the
@@ -29,23 +27,34 @@ def bits_left(comparison: Comparison, temperature: float) -> Float[Tensor, " p"]
 
     Args:
         temperature: fitted on other people (`fit_temperature`), or the mean is no bound for new probes.
+        doubt: the attacker's own, in [0, 1): how often he expects to know nothing (`doubt_after`). Without it a single
+            surprise outweighs every probe, where the temperature was fitted on people who were never mistaken.
 
     """
     if temperature <= 0:
         raise ValueError(f"temperature: must be above 0, got {temperature}")
+    if not 0 <= doubt < 1:
+        raise ValueError(f"doubt: must be in [0, 1), got {doubt}")
     comparison = in_columns(comparison)
     bits = torch.empty(len(comparison.probes), dtype=torch.float64)
     for part, matches in matches_in_chunks(comparison):
-        surprise = _surprise(matches, comparison.probed[part], temperature)
+        surprise = _surprise(matches, comparison.probed[part], temperature, doubt)
         bits[part] = (math.log(comparison.people) - surprise).cpu() / math.log(2)
     return bits
 
 
-def fit_temperature(comparison: Comparison) -> float:
+def doubt_after(probes: int) -> float:
+    """1 / (probes + 2): how often an attacker who tried himself on so many must expect to fail, had he never failed
+    (Laplace's rule of succession).
+    """
+    return 1 / (probes + 2)
+
+
+def fit_temperature(comparison: Comparison, doubt: float = 0.0) -> float:
     """The temperature in [0.001, 10] of the least cross-entropy on people whom the attacker knows.
 
-    Convex in 1 / temperature, so the minimum is the only one (Brent's method within bounds, scipy). More cosines than
-    fit into 128 MiB are thinned: one number needs no more than every n-th probe.
+    Brent's method within bounds (scipy); without doubt convex in 1 / temperature, so the minimum is the only one. More
+    cosines than fit into 128 MiB are thinned: one number needs no more than every n-th probe.
     """
     probes, probed, templates, enrolled = in_columns(comparison)
     step = math.ceil(len(probes) * comparison.people / FITTED)
@@ -53,12 +62,15 @@ def fit_temperature(comparison: Comparison) -> float:
     matches = torch.cat([matches for _, matches in matches_in_chunks(known)])
 
     def cross_entropy(log_temperature: float) -> float:
-        return _surprise(matches, known.probed, math.exp(log_temperature)).double().mean().item()
+        return _surprise(matches, known.probed, math.exp(log_temperature), doubt).double().mean().item()
 
     bounds = math.log(COLDEST), math.log(HOTTEST)
     return math.exp(minimize_scalar(cross_entropy, bounds=bounds, method="bounded").x)
 
 
-def _surprise(matches: Float[Tensor, "b people"], probed: Int[Tensor, " b"], temperature: float) -> Float[Tensor, " b"]:
+def _surprise(
+    matches: Float[Tensor, "b people"], probed: Int[Tensor, " b"], temperature: float, doubt: float
+) -> Float[Tensor, " b"]:
     """Negative log posterior of the true person, in nats."""
-    return F.cross_entropy(matches.double() / temperature, probed, reduction="none")
+    surprise = F.cross_entropy(matches.double() / temperature, probed, reduction="none")
+    return surprise if doubt == 0 else -((1 - doubt) * (-surprise).exp() + doubt / matches.shape[1]).log()

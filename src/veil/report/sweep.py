@@ -62,7 +62,10 @@ def _table(runs: Sequence[Run]) -> Table:
     names = [
         name
         for name in runs[0]["metrics"]
-        if name.split("/")[-1] in SHOWN and name.count("/") < 3 and not name.startswith("clear")
+        if name.split("/")[-1] in SHOWN
+        and name.count("/") < 3
+        and name.startswith(("privacy", "utility"))
+        and (name.startswith("privacy/worst") == name.endswith("/bits"))
     ]
     table = Table(*settings, *(name.split("/", 1)[-1].replace("/", "\n") for name in names), "flags")
     for run in runs:
