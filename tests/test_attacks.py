@@ -14,11 +14,11 @@ from veil.attacks.rebuild import Rebuilder, moved, rebuild, train_rebuilder
 from veil.config import InputError
 from veil.data.faces import enrol
 from veil.data.folder import folder
+from veil.metrics.comparison import best_matches
 from veil.progress import Stages
 from veil.recognizers.dlib import Dlib
 from veil.recognizers.embed import fingerprint
 from veil.recognizers.facenet import FaceNet
-from veil.recognizers.whitebox import best_matches
 from veil.types import Images, view
 
 CHANNELS = [1, 2, 0]  # a distortion that puts each colour where another was
