@@ -70,9 +70,9 @@ def test_the_address_is_the_config_that_matters() -> None:
 
     base = place()
     assert str(base).startswith("outputs/evaluate/att/saliency/face_diffusion/ratio=0.25/seed=0-")
-    for same in ("batch_size=3", "workers=2", "logger=csv", "trainer=cpu", "cache=elsewhere", "inpainter.radius=3"):
+    for same in ("batch_size=3", "workers=2", "logger=csv", "trainer=cpu", "cache=elsewhere", "inpainter.feather=0"):
         assert place(same) == base
-    others = ["ratio=0.5", "seed=1", "cells=8", "image_format=jpg", "inpainter.radius=5", "split.gallery=0.7"]
+    others = ["ratio=0.5", "seed=1", "cells=8", "image_format=jpg", "inpainter.steps=5", "split.gallery=0.7"]
     others += ["masker=random", "recognizer.weights=mine.pt", "head.epochs=3"]
     assert len({place(other) for other in others} | {base}) == len(others) + 1
 

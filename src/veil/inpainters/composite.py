@@ -38,14 +38,15 @@ def match_border(original: Images, painted: Images, masks: Masks, rim: int = 3, 
 
     """
     near = F.max_pool2d(masks.to(original), 2 * rim + 1, stride=1, padding=rim) > 0
-    if not near.any():
-        return painted
-    rows, columns = (slice(int(at.min()), int(at.max()) + 1) for at in near.any(dim=0)[0].nonzero().unbind(dim=1))
-    original, near, holes = (part[..., rows, columns] for part in (original, near, masks))
-    inside = painted[..., rows, columns]
-    shift = _membrane(original - inside, near & ~holes, sweeps)
     result = painted.clone()
-    result[..., rows, columns] = torch.where(holes, (inside + shift).clamp(0, 1), inside)
+    for face, around in enumerate(near[:, 0]):  # each in its own box, so that no face depends on its batch
+        if not around.any():
+            continue
+        rows, columns = (slice(int(at.min()), int(at.max()) + 1) for at in around.nonzero().unbind(dim=1))
+        box = (slice(face, face + 1), slice(None), rows, columns)
+        inside, holes = painted[box], masks[box]
+        shift = _membrane(original[box] - inside, near[box] & ~holes, sweeps)
+        result[box] = torch.where(holes, (inside + shift).clamp(0, 1), inside)
     return result
 
 
