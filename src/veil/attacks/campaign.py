@@ -36,18 +36,18 @@ def campaign(material: Material, attacks: Mapping[str, Attack]) -> Findings:
     for judge in material.recognizers:
         for attack, run in attacks.items():
             attempt = run(material, judge)
-            limits = limits_of(attempt)
-            result = cells[attack, judge] = outcome(attempt.target, limits, attempt.attackers)
+            result = cells[attack, judge] = outcome(attempt.target, limits_of(attempt), attempt.attackers)
             found, missing = figures(result, prefix_of(attack, judge))
             metrics, absent = metrics | found, absent | missing
             scores |= score_arrays(attack, judge, result)
             for row, rank in zip(columns, result.ranks, strict=True):
                 row[f"{prefix_of(attack, judge)}/rank1"] = float(rank == 1)
-        ceiling = clear_outcome(material, judge)
+        limits = limits_of_clear(material, judge)
+        ceiling = clear_outcome(material, judge, limits)
         found, missing = figures(ceiling, f"clear/{judge}")
         metrics, absent = metrics | found, absent | missing
         scores |= score_arrays("clear", judge, ceiling)
-        scores[f"thresholds/{judge}"] = np.array(list(limits_of_clear(material, judge).items())).reshape(-1, 2)
+        scores[f"thresholds/{judge}"] = np.array(list(limits.items())).reshape(-1, 2)
     if attacks:
         found, missing = headline(metrics, cells, material.whitebox, keys)
         metrics, absent = metrics | found, absent | missing
@@ -60,11 +60,11 @@ def campaign(material: Material, attacks: Mapping[str, Attack]) -> Findings:
     return Findings(metrics, absent, columns, scores)
 
 
-def clear_outcome(material: Material, judge: str) -> Outcome:
+def clear_outcome(material: Material, judge: str, limits: Mapping[float, float]) -> Outcome:
     """The ceiling: the naive attack on clear probes."""
     side = material.attackers if len(material.attackers.probes) else None
     known = clear_comparison(material, judge, side) if side else None
-    return outcome(clear_comparison(material, judge, material.evaluation), limits_of_clear(material, judge), known)
+    return outcome(clear_comparison(material, judge, material.evaluation), limits, known)
 
 
 def limits_of_clear(material: Material, judge: str) -> Mapping[float, float]:
