@@ -63,8 +63,11 @@ def embed(recognizer: nn.Module, images: Images, identities: Identities) -> tupl
     return embeddings[seen] * embeddings.shape[1] ** 0.5, identities[seen]
 
 
-def kid(found: tuple[Tensor, Identities], reference: tuple[Tensor, Identities]) -> dict[str, float]:
-    """KID x 1000 with its interval, over pairs of different people."""
+def kid(found: tuple[Tensor, Identities], reference: tuple[Tensor, Identities]) -> dict[str, float | str]:
+    """KID x 1000 with its interval, over pairs of different people; absent where too few faces are found."""
+    people = len(found[1].unique())
+    if people < 4:
+        return {"absent": f"faces of {people} people found, 4 are needed for an interval"}
     interval = kernel_distance_interval(found[0], reference[0], found[1], reference[1])
     return {"value": 1000 * interval.value, "low": 1000 * interval.low, "high": 1000 * interval.high, "n": interval.n}
 
@@ -134,7 +137,7 @@ def main() -> None:
     faces, others = (join(list(everyone.select(part).loader(64))) for part in (even, odd))
     reference = {name: embed(recognizer, others.images, others.identities) for name, recognizer in recognizers.items()}
 
-    def judged(images: Images) -> dict[str, dict[str, float]]:
+    def judged(images: Images) -> dict[str, dict[str, float | str]]:
         owners = faces.identities[: len(images)]
         return {
             f"kid_{name}": kid(embed(recognizer, images, owners), reference[name])
