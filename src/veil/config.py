@@ -54,6 +54,7 @@ class Config:
     masker: Any = MISSING
     inpainter: Any = MISSING
     attacks: Any = MISSING
+    controls: Any = MISSING
     metrics: Any = MISSING
     trainer: Any = MISSING
     logger: Any = MISSING

@@ -13,6 +13,8 @@ SHOWN = (
     "clear/*/accuracy",
     "clear/*/rank1",
     "clear/*/tar@far=1e-3",
+    "control/chance/rank1",
+    "control/*/*/rank1",
     "privacy/*/accuracy",
     "privacy/*/fooled",
     "privacy/*/cosine",
@@ -73,5 +75,9 @@ def _section(name: str) -> tuple[int, str]:
     if kind == "privacy":
         worst = len(rest) == 1 or rest[0] == "worst"
         return (0, "The worst case") if worst else (1, f"Attacks by {rest[0]}")
-    places = {"clear": (2, "Ceilings, on clear photos"), "utility": (3, "What is left of the picture")}
-    return places.get(kind, (4, "Checks"))
+    places = {
+        "clear": (2, "Ceilings, on clear photos"),
+        "control": (3, "Floors: chance, and the naive attack on controls"),
+        "utility": (4, "What is left of the picture"),
+    }
+    return places.get(kind, (5, "Checks"))

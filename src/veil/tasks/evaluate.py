@@ -14,6 +14,7 @@ from torchmetrics import MetricCollection
 
 from veil.anonymization import Anonymization
 from veil.attacks.campaign import Findings, campaign
+from veil.attacks.controls import controls
 from veil.attacks.material import Anonymizer, Material
 from veil.config import VIEW_SIZE, Config
 from veil.data.faces import Enrolment, FaceSet, Side, divide, enrol
@@ -63,6 +64,7 @@ def _make(config: Config, run: RunFolder) -> None:
         device = instantiate(config.trainer).strategy.root_device
         masker, inpainter = instantiate(config.masker), instantiate(config.inpainter)
         name, attacks = config.choices.recognizer, instantiate(config.attacks)
+        floors = instantiate(config.controls)
         judges, missing = available(config.judges)
         recognizers = {name: instantiate(config.recognizer), **judges}
         asked = assign(instantiate(config.metrics), name, list(judges))
@@ -77,9 +79,7 @@ def _make(config: Config, run: RunFolder) -> None:
     enrolled, people = torch.tensor(enrolment.gallery.identities), enrolment.people
     keys = [*enrolment.gallery.keys, *enrolment.probes.keys]
     known = {judge: dict(zip(keys, torch.cat(parts), strict=True)) for judge, parts in clear.items()}
-    panel_judges = {
-        judge: Judge.of(recognizer, known[judge], evaluation, len(people)) for judge, recognizer in recognizers.items()
-    }
+    panel_judges = {judge: Judge(recognizer, known[judge]) for judge, recognizer in recognizers.items()}
     whitebox = WhiteBox(recognizers[name], head, centroids(clear[name].gallery, enrolled, len(people)))
     with run.writing() as folder:
         module = Anonymization(
@@ -103,6 +103,7 @@ def _make(config: Config, run: RunFolder) -> None:
         )
         material = Material(evaluation, attackers, recognizers, known, anonymizer, name, config.seed, stages)
         findings = campaign(material, attacks)
+        measured, unmeasured = controls(material, floors, config.controls, config.cache)
         for row, column in zip(rows, findings.columns, strict=True):
             row |= column
         _conclude(
@@ -112,7 +113,7 @@ def _make(config: Config, run: RunFolder) -> None:
             (evaluation, attackers),
             rows,
             asked,
-            findings._replace(absent=findings.absent | missing),
+            findings._replace(metrics=findings.metrics | measured, absent=findings.absent | unmeasured | missing),
             stages,
         )
 
