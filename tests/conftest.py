@@ -125,6 +125,7 @@ def small_run(photos: Path, cache: str, tmp_path: Path) -> Callable[..., Config]
             "trainer=cpu",
             "logger=csv",
             "judges=none",
+            "controls=none",
             "split.gallery=0.6",
             "split.attackers=0",
             "inpainter=telea",

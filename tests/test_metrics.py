@@ -160,6 +160,11 @@ def test_flags_say_what_failed() -> None:
     assert "3 people have one photo" in raise_flags(good, **quiet | {"single_photo": 3})[0]
     weak = good | {"clear/facenet/accuracy": Interval(0.5, 0.4, 0.6, 80)}
     assert "weak recogniser: clear/facenet/accuracy is 0.500" in raise_flags(weak, **quiet)[0]
+    assert "same face for every seed" in raise_flags(good, **quiet, same_for_every_seed=True)[0]
+    known = raise_flags(good, **quiet, trained_on={"inpainter x": 3, "dlib": 0}, people=30)
+    assert known == ["inpainter x was trained on 3 of the 30 evaluated people: its figures flatter it"]
+    assert raise_flags(good, **quiet, formats=["jpeg"]) == []
+    assert "mixed image formats (jpeg, png)" in raise_flags(good, **quiet, formats=["jpeg", "png"])[0]
     wide = good | {"privacy/facenet/fooled": Interval(0.5, 0.3, 0.7, 80)}
     assert "+-20 points" in raise_flags(wide, **quiet)[0]
 

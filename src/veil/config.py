@@ -62,6 +62,8 @@ class Config:
     cells: int | None = 16
     seed: int = 0
     split: Split = field(default_factory=Split)
+    groups: list[str] | None = None
+    attributes: bool = False
     batch_size: int = 16
     workers: int = 0
     image_format: str = "png"

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from veil.attacks.figures import figures, limits_of, outcome
 from veil.attacks.material import BATCH, Material, attempt, clear_comparison
-from veil.data.faces import FaceSet, Side
+from veil.data.faces import FaceSet, Side, moved
 from veil.metrics.comparison import Comparison
 from veil.metrics.intervals import Interval
 from veil.pictures import as_saved
@@ -76,8 +76,8 @@ def _embeddings(
         seen = []
         with material.stages.bar(f"controls {judge}", len(faces)) as advance:
             for batch in faces.loader(BATCH):
-                images, identities, seeds = (part.to(device) for part in batch[:3])
-                painted = inpainter(Faces(images, identities, seeds, batch.keys), whole_view(images))
+                faces_there = moved(batch, device)
+                painted = inpainter(faces_there, whole_view(faces_there.images))
                 seen.append(recognizer(as_saved(painted, "png")).cpu())
                 advance(len(batch.keys))
         write_state({"embeddings": torch.cat(seen)}, path)

@@ -77,6 +77,12 @@ def join(faces: Sequence[Faces]) -> Faces:
     return Faces(torch.cat(images), torch.cat(identities), torch.cat(seeds), sum(keys, ()))
 
 
+def moved(faces: Faces, device: torch.device) -> Faces:
+    """The same batch on a device."""
+    images, identities, seeds = (part.to(device) for part in faces[:3])
+    return Faces(images, identities, seeds, faces.keys)
+
+
 def enrol(photos: Sequence[Photo], share: float, seed: int, cache: str, stages: Stages) -> Enrolment:
     """Align every photo (cached by content) and split each person's into gallery and probes."""
     crops = align(photos, Path(cache).expanduser() / "crops", stages)

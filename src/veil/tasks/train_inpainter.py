@@ -17,6 +17,7 @@ from torchvision.io import read_image
 
 from veil.config import Config, InputError
 from veil.data.faces import align
+from veil.data.known import write_people
 from veil.inpainters.diffusion import PACKAGED, packaged_model
 from veil.progress import Stages, console
 from veil.tasks.finetune import quiet_lightning
@@ -93,6 +94,7 @@ def train_inpainter(config: Config) -> Path:
         _fit(config, recipe, module, data, folder / "diffusion", recipe.diffusion_steps, [grid])
         console.print(f"Examples seen in all: {module.samples_seen}")
     write_model(autoencoder, unet, folder / "model")
+    write_people((photo.person for photo in instantiate(config.data)), folder / "model")
     console.print(f"Model: inpainter=face_diffusion inpainter.model={folder / 'model'}")
     return folder
 
