@@ -16,7 +16,7 @@ from veil.anonymization import Anonymization
 from veil.attacks.campaign import Findings, campaign
 from veil.attacks.material import Anonymizer, Material
 from veil.config import VIEW_SIZE, Config
-from veil.data.faces import Enrolment, FaceSet, Side, divide, enrol
+from veil.data.faces import Enrolment, FaceSet, Side, divide
 from veil.judge import Judge
 from veil.metrics.flags import raise_flags
 from veil.metrics.intervals import PeopleMean, people_mean
@@ -29,6 +29,7 @@ from veil.report.tables import metrics_table
 from veil.store import Row, RunFolder, evaluation_folder, write_csv
 from veil.tasks.finetune import embed_both, fitted_head, quiet_lightning
 from veil.tasks.judges import available, fit_classical
+from veil.tasks.prepare import prepared
 from veil.tracking import publish
 from veil.types import Faces, Images, Masks
 
@@ -59,15 +60,14 @@ def _make(config: Config, run: RunFolder) -> None:
     stages = Stages()
     with stages.clock("set-up"):
         quiet_lightning()
-        photos = instantiate(config.data)
         device = instantiate(config.trainer).strategy.root_device
         masker, inpainter = instantiate(config.masker), instantiate(config.inpainter)
         name, attacks = config.choices.recognizer, instantiate(config.attacks)
         judges, missing = available(config.judges)
         recognizers = {name: instantiate(config.recognizer), **judges}
         asked = assign(instantiate(config.metrics), name, list(judges))
-    enrolment = enrol(photos, config.split.gallery, config.seed, config.cache, stages)
-    evaluation, attackers = divide(enrolment, config.split.attackers, config.seed)
+    enrolment = prepared(config, stages)
+    evaluation, attackers = divide(enrolment, config.split.attackers, config.seed, config.split.probes)
     fit_classical(recognizers, enrolment.gallery)
     clear = {
         judge: embed_both(recognizer.to(device), enrolment, config.cache, stages, judge)
@@ -215,6 +215,7 @@ def _conclude(
             "gallery": len(evaluation.gallery),
             "probes": len(rows),
             "not_found": enrolment.not_found,
+            "quarantined": len(enrolment.unreadable),
         },
         "command": shlex.join(["python", "run.py", *HydraConfig.get().overrides.task]),
         "timings": {stage: round(seconds, 3) for stage, seconds in stages.seconds.items()},

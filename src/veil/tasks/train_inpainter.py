@@ -16,7 +16,7 @@ from pytorch_lightning.loggers import CSVLogger
 from torchvision.io import read_image
 
 from veil.config import Config, InputError
-from veil.data.faces import align
+from veil.data.crops import align
 from veil.inpainters.diffusion import PACKAGED, packaged_model
 from veil.progress import Stages, console
 from veil.tasks.finetune import quiet_lightning
@@ -110,7 +110,8 @@ def _models(recipe: Recipe) -> tuple[AutoencoderKL, UNet2DConditionModel]:
 def _cut_fields(config: Config, path: Path, size: int) -> None:
     stages = Stages()
     photos = instantiate(config.data)
-    crops = [crop for crop in align(photos, Path(config.cache).expanduser() / "crops", stages) if crop is not None]
+    aligned = align(photos, Path(config.cache).expanduser() / "crops", stages, config.on_error)
+    crops = [crop for crop in aligned.paths if crop is not None]
     console.print(f"MTCNN finds a face in {len(crops)} of {len(photos)} photos")
     with stages.bar("fields", len(crops), "faces") as advance:
         write_fields(read_crops(crops, advance), len(crops), path, size)
