@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from veil.data.align import find_faces
-from veil.data.faces import FaceSet, align, join
+from veil.data.crops import align
+from veil.data.faces import FaceSet, join
 from veil.data.folder import folder
 from veil.inpainters.classical import fill, telea
 from veil.inpainters.diffusion import DiffusionInpainter, VaeRoundTrip, resize
@@ -48,7 +49,7 @@ def read_faces(archive: str, cache: str, count: int | None, per_person: int | No
         seen[photos[index].person] += 1
         if per_person is None or seen[photos[index].person] <= per_person:
             chosen.append(photos[index])
-    crops = align(chosen[:count], Path(cache) / "crops", Stages())
+    crops = align(chosen[:count], Path(cache) / "crops", Stages()).paths
     rows = [(crop, photo) for crop, photo in zip(crops, chosen, strict=False) if crop is not None]
     people = sorted({photo.person for _, photo in rows})
     identities = [people.index(photo.person) for _, photo in rows]

@@ -13,7 +13,8 @@ from skimage.transform import AffineTransform, warp
 
 from veil.config import InputError
 from veil.data.align import MARGIN, crop_face
-from veil.data.faces import decode, enrol
+from veil.data.decode import decode
+from veil.data.faces import enrol
 from veil.data.folder import att, folder
 from veil.data.split import face_seed, per_person
 from veil.progress import Stages
@@ -88,7 +89,7 @@ def test_decode_is_upright_rgb_without_metadata() -> None:
     exif[0x0112] = 6  # the camera lay on its side
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "png", exif=exif)
-    upright = decode(buffer.getvalue(), "key")
+    upright = decode(buffer.getvalue())
     assert upright.shape == (6, 4, 3)
     assert (upright[:, -1] == 255).all()
 

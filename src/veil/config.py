@@ -10,6 +10,7 @@ from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 IMAGE_FORMATS = ("png", "jpg")
+ON_ERROR = ("raise", "skip")
 VIEW_SIZE = 160  # px, `veil.types.VIEW * CROP`; a cell must be a whole number of pixels
 
 
@@ -23,8 +24,11 @@ class Split:
 
     gallery: float = 0.8
     attackers: float = 0.25
+    probes: int | None = None
 
     def __post_init__(self) -> None:
+        if self.probes is not None and self.probes < 2:
+            raise InputError(f"split.probes is the most probes of a run, null or at least 2, got {self.probes}")
         if not 0 <= self.attackers < 1:
             raise InputError(f"split.attackers is a share of the people, in [0, 1), got {self.attackers}")
         if not 0 < self.gallery < 1:
@@ -66,6 +70,7 @@ class Config:
     attributes: bool = False
     batch_size: int = 16
     workers: int = 0
+    on_error: str = "raise"
     image_format: str = "png"
     outputs: str = "outputs"
     cache: str = MISSING
@@ -86,6 +91,8 @@ class Config:
             raise InputError(f"batch_size must be at least 1, got {self.batch_size}")
         if self.workers < 0:
             raise InputError(f"workers must be at least 0, got {self.workers}")
+        if self.on_error not in ON_ERROR:
+            raise InputError(f"on_error must be one of {ON_ERROR}, got {self.on_error!r}")
         if self.image_format not in IMAGE_FORMATS:
             raise InputError(f"image_format must be one of {IMAGE_FORMATS}, got {self.image_format!r}")
 

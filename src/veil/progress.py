@@ -37,8 +37,8 @@ class Stages:
             self.seconds[name] = self.seconds.get(name, 0) + time.perf_counter() - start
 
     @contextmanager
-    def bar(self, name: str, total: int, unit: str = "faces") -> Iterator[Callable[[int], None]]:
-        """Show a bar and clock the stage; yields `advance(count)`."""
+    def bar(self, name: str, total: int | None, unit: str = "faces") -> Iterator[Callable[[int], None]]:
+        """Show a bar and clock the stage; yields `advance(count)`. `total` is `None` where nobody knows it."""
         columns = (
             TextColumn("{task.description:<20}"),
             BarColumn(),

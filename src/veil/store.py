@@ -16,6 +16,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from veil.config import Config, InputError
+from veil.data.align import ALIGNMENT
 
 # What changes where, how fast or how loudly a run goes, never what it finds.
 INDIFFERENT = ("outputs", "cache", "batch_size", "workers", "trainer", "logger")
@@ -49,10 +50,23 @@ def evaluation_folder(config: Config) -> "RunFolder":
 
 def head_folder(config: Config) -> "RunFolder":
     """`outputs/finetune/<data>/<recognizer>/seed=0-<digest>`: the same whichever task asks."""
-    parts = ("data", "recognizer", "head", "split", "seed")
+    parts = ("data", "recognizer", "head", "split", "on_error", "seed")
     contents = {name: value for name, value in asdict(config).items() if name in parts}
     place = Path("finetune", config.choices.data, config.choices.recognizer)
     return RunFolder(config.outputs, place / f"seed={config.seed}-{digest(contents)}", contents)
+
+
+def split_folder(config: Config) -> "RunFolder":
+    """`<cache>/splits/<data>/seed=0-<digest>`: what every task on this data starts from."""
+    contents = {
+        "data": config.data,
+        "split": {"gallery": config.split.gallery},
+        "seed": config.seed,
+        "on_error": config.on_error,
+        "alignment": ALIGNMENT.decode(),
+    }
+    place = Path("splits", config.choices.data, f"seed={config.seed}-{digest(contents)}")
+    return RunFolder(str(Path(config.cache).expanduser()), place, contents, knob="cache")
 
 
 class RunFolder:
@@ -61,8 +75,8 @@ class RunFolder:
     Until then its files lie in `<name>.partial`, with one line of `journal.jsonl` for each finished face.
     """
 
-    def __init__(self, outputs: str, place: Path, config: Mapping[str, Any]) -> None:
-        self.outputs, self.path, self.config = Path(outputs), Path(outputs, place), config
+    def __init__(self, outputs: str, place: Path, config: Mapping[str, Any], knob: str = "outputs") -> None:
+        self.outputs, self.path, self.config, self.knob = Path(outputs), Path(outputs, place), config, knob
         self.partial = self.path.with_name(f"{self.path.name}.partial")
         self._journal = self.partial / "journal.jsonl"
 
@@ -79,7 +93,7 @@ class RunFolder:
     def claimed(self, *, wait: bool = False) -> Iterator[None]:
         """Be the only process that makes this run while inside.
 
-        Raises InputError when `outputs` cannot be written or, unless `wait`, another process is making the run.
+        Raises InputError when the folder cannot be written or, unless `wait`, another process is making the run.
         """
         locks = self.outputs / ".locks"
         try:
@@ -87,12 +101,12 @@ class RunFolder:
             name = "-".join(self.path.relative_to(self.outputs).parts)
             lock = (locks / name).open("w")
         except OSError as error:
-            raise InputError(f"outputs: {self.outputs} cannot be written ({error.strerror})") from error
+            raise InputError(f"{self.knob}: {self.outputs} cannot be written ({error.strerror})") from error
         with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError as error:
-                raise InputError(f"outputs: another process is making {self.path}") from error
+                raise InputError(f"{self.knob}: another process is making {self.path}") from error
             yield
 
     @contextmanager
@@ -111,7 +125,7 @@ class RunFolder:
             if error.errno != errno.ENOSPC:
                 raise
             raise InputError(
-                f"outputs: no space left for {self.partial}; what is done is kept: make room and run the same "
+                f"{self.knob}: no space left for {self.partial}; what is done is kept: make room and run the same "
                 "command again"
             ) from error
 

@@ -1,7 +1,7 @@
 """Do anonymised photos still teach attributes? A classifier trained on them and tested on clear photos of other people.
 
-The use that anonymised data is made for, where the data has labels that are true or false: CelebA's 40 (Liu et al. 2015,
-arXiv:1411.7766). Beside it stands the classifier trained on the same photos clear, the ceiling.
+The use that anonymised data is made for, where the data has labels that are true or false: CelebA's 40 (Liu et al.
+2015, arXiv:1411.7766). Beside it stands the classifier trained on the same photos clear, the ceiling.
 """
 
 import numpy as np

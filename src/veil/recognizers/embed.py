@@ -1,15 +1,16 @@
 """Clear embeddings, computed once for a recogniser and a set of faces."""
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
-from veil.data.faces import FaceSet
+from veil.data.faces import FaceSet, join
+from veil.locks import locked
 from veil.progress import Stages
-from veil.recognizers.weights import write_state
 from veil.types import Embeddings
 
 BATCH = 32  # fixed, so that the embeddings do not depend on a run's batch size
@@ -26,17 +27,62 @@ def fingerprint(module: nn.Module) -> str:
 
 @torch.no_grad()
 def clear_embeddings(recognizer: nn.Module, faces: FaceSet, cache: str, stages: Stages, label: str) -> Embeddings:
-    """Embeddings of clear crops, on the CPU; kept by the recogniser's weights and the crops' contents."""
-    digest = hashlib.blake2b(fingerprint(recognizer).encode(), digest_size=16)
-    for crop in faces.crops:
-        digest.update(crop.stem.encode())
-    path = Path(cache).expanduser() / "embeddings" / f"{digest.hexdigest()}.safetensors"
-    if not path.exists():
+    """Embeddings of clear crops, on the CPU; kept by the recogniser's weights and the crops' contents.
+
+    What is missing is computed in batches; a kill costs one. Processes that embed at once take turns.
+    """
+    store = VectorStore(Path(cache).expanduser() / "embeddings" / fingerprint(recognizer))
+    names = [crop.stem for crop in faces.crops]
+    known = store.rows()
+    missing = [index for index, name in enumerate(names) if name not in known]
+    if missing:
         device = next(recognizer.parameters()).device
-        embedded = []
-        with stages.bar(label, len(faces)) as advance:
-            for batch in faces.loader(BATCH):
-                embedded.append(recognizer(batch.images.to(device)).cpu())
-                advance(len(batch.keys))
-        write_state({"embeddings": torch.cat(embedded)}, path)
-    return load_file(path)["embeddings"]
+        with stages.bar(label, len(missing)) as advance:
+            for start in range(0, len(missing), BATCH):
+                batch = missing[start : start + BATCH]
+                with locked(store.folder / ".lock"):
+                    known = store.rows()
+                    todo = {names[index]: index for index in batch if names[index] not in known}
+                    if todo:
+                        images = join([faces[index] for index in todo.values()]).images
+                        store.append(list(todo), recognizer(images.to(device)).cpu())
+                advance(len(batch))
+    return store.read(names)
+
+
+class VectorStore:
+    """Vectors by name, in two files that only grow: `names` (16 bytes each) and `vectors-<width>` (float32).
+
+    A vector is written before its name, so what a kill leaves half-known is unknown.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.names = folder, folder / "names"
+        self._rows: dict[str, int] = {}
+
+    def rows(self) -> dict[str, int]:
+        """Row of each name; reads what was added since the last call."""
+        if self.names.exists():
+            with self.names.open("rb") as file:
+                file.seek(16 * len(self._rows))
+                while len(name := file.read(16)) == 16:
+                    self._rows[name.hex()] = len(self._rows)
+        return self._rows
+
+    def append(self, names: Sequence[str], vectors: Embeddings) -> None:
+        """Add new names; the caller holds the lock. What a kill left of an earlier batch is overwritten."""
+        whole, width = len(self.rows()), vectors.shape[1]
+        contents = {
+            self.folder / f"vectors-{width}": (4 * width, vectors.float().numpy().tobytes()),
+            self.names: (16, bytes.fromhex("".join(names))),
+        }
+        for path, (size, content) in contents.items():
+            with path.open("ab") as file:
+                file.truncate(whole * size)
+                file.write(content)
+
+    def read(self, names: Sequence[str]) -> Embeddings:
+        """The vectors of `names`, all of them known."""
+        known, (path,) = self.rows(), self.folder.glob("vectors-*")
+        vectors = np.memmap(path, np.float32, "r", shape=(len(known), int(path.name.rpartition("-")[2])))
+        return torch.from_numpy(np.array(vectors[[known[name] for name in names]]))

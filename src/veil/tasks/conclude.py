@@ -79,6 +79,7 @@ def conclude(
             "gallery": len(evaluation.gallery),
             "probes": len(rows),
             "not_found": enrolment.not_found,
+            "quarantined": len(enrolment.unreadable),
         },
         "command": shlex.join(["python", "run.py", *HydraConfig.get().overrides.task]),
         "timings": {stage: round(seconds, 3) for stage, seconds in stages.seconds.items()},

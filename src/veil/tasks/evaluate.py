@@ -12,7 +12,7 @@ from veil.attacks.campaign import campaign
 from veil.attacks.controls import controls
 from veil.attacks.material import Anonymizer, Material
 from veil.config import Config
-from veil.data.faces import FaceSet, divide, enrol, moved
+from veil.data.faces import FaceSet, divide, moved
 from veil.judge import Judge
 from veil.panel import Panel, assign
 from veil.pictures import as_saved, mask_pixels, save, to_pixels
@@ -23,6 +23,7 @@ from veil.store import Row, RunFolder, evaluation_folder
 from veil.tasks.conclude import Evidence, conclude, keep_rebuilt, trained_on
 from veil.tasks.finetune import embed_both, fitted_head, quiet_lightning
 from veil.tasks.judges import available, fit_classical
+from veil.tasks.prepare import prepared
 from veil.tracking import publish
 from veil.types import Faces, Images, Masks
 
@@ -51,7 +52,6 @@ def _make(config: Config, run: RunFolder) -> None:
     stages = Stages()
     with stages.clock("set-up"):
         quiet_lightning()
-        photos = instantiate(config.data)
         device = instantiate(config.trainer).strategy.root_device
         masker, inpainter = instantiate(config.masker), instantiate(config.inpainter)
         name, attacks = config.choices.recognizer, instantiate(config.attacks)
@@ -59,8 +59,8 @@ def _make(config: Config, run: RunFolder) -> None:
         judges, missing = available(config.judges)
         recognizers = {name: instantiate(config.recognizer), **judges}
         asked = assign(instantiate(config.metrics), name, list(judges))
-    enrolment = enrol(photos, config.split.gallery, config.seed, config.cache, stages)
-    evaluation, attackers = divide(enrolment, config.split.attackers, config.seed)
+    enrolment = prepared(config, stages)
+    evaluation, attackers = divide(enrolment, config.split.attackers, config.seed, config.split.probes)
     fit_classical(recognizers, enrolment.gallery)
     clear = {
         judge: embed_both(recognizer.to(device), enrolment, config.cache, stages, judge)

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics.classification import MulticlassAccuracy
 
 from veil.config import Config
-from veil.data.faces import Enrolment, FaceSet, enrol
+from veil.data.faces import Enrolment, FaceSet
 from veil.metrics.intervals import Interval
 from veil.metrics.privacy import ClearAccuracy
 from veil.progress import Stages, console
@@ -27,6 +27,7 @@ from veil.recognizers.embed import clear_embeddings
 from veil.recognizers.weights import read_state, write_state
 from veil.report.tables import metrics_table
 from veil.store import head_folder
+from veil.tasks.prepare import prepared
 from veil.tracking import publish
 from veil.types import Embeddings, Identities, Images
 
@@ -112,7 +113,7 @@ def finetune(config: Config) -> Path:
         stages = Stages()
         with stages.clock("set-up"):
             quiet_lightning()
-            enrolment = enrol(instantiate(config.data), config.split.gallery, config.seed, config.cache, stages)
+            enrolment = prepared(config, stages)
             recognizer = instantiate(config.recognizer)
         clear = embed_both(recognizer, enrolment, config.cache, stages, config.choices.recognizer)
         logger = instantiate(config.logger)(name=f"{config.choices.data}-{config.choices.recognizer}")

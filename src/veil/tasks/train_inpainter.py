@@ -16,7 +16,7 @@ from pytorch_lightning.loggers import CSVLogger
 from torchvision.io import read_image
 
 from veil.config import Config, InputError
-from veil.data.faces import align
+from veil.data.crops import align
 from veil.data.known import write_people
 from veil.inpainters.diffusion import PACKAGED, packaged_model
 from veil.progress import Stages, console
@@ -94,7 +94,7 @@ def train_inpainter(config: Config) -> Path:
         _fit(config, recipe, module, data, folder / "diffusion", recipe.diffusion_steps, [grid])
         console.print(f"Examples seen in all: {module.samples_seen}")
     write_model(autoencoder, unet, folder / "model")
-    write_people((photo.person for photo in instantiate(config.data)), folder / "model")
+    write_people(instantiate(config.data).people, folder / "model")
     console.print(f"Model: inpainter=face_diffusion inpainter.model={folder / 'model'}")
     return folder
 
@@ -112,7 +112,8 @@ def _models(recipe: Recipe) -> tuple[AutoencoderKL, UNet2DConditionModel]:
 def _cut_fields(config: Config, path: Path, size: int) -> None:
     stages = Stages()
     photos = instantiate(config.data)
-    crops = [crop for crop in align(photos, Path(config.cache).expanduser() / "crops", stages) if crop is not None]
+    aligned = align(photos, Path(config.cache).expanduser() / "crops", stages, config.on_error)
+    crops = [crop for crop in aligned.paths if crop is not None]
     console.print(f"MTCNN finds a face in {len(crops)} of {len(photos)} photos")
     with stages.bar("fields", len(crops), "faces") as advance:
         write_fields(read_crops(crops, advance), len(crops), path, size)

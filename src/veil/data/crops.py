@@ -1,0 +1,92 @@
+"""Aligned crops, made once and kept by what the photo's file holds."""
+
+import functools
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from facenet_pytorch import MTCNN
+from PIL import Image
+
+from veil.config import InputError
+from veil.data.align import ALIGNMENT, crop_face, find_faces
+from veil.data.align import Photo as Pixels
+from veil.data.decode import Unreadable, decode, read_photo
+from veil.data.photos import Photo
+from veil.locks import locked
+from veil.progress import Stages
+
+
+class Crops(NamedTuple):
+    """What alignment found."""
+
+    paths: list[Path | None]  # of each photo's crop; None where there is no face, or no photo
+    unreadable: dict[str, str]  # key -> why it is no photo
+
+
+def align(photos: Sequence[Photo], cache: Path, stages: Stages, on_error: str = "raise") -> Crops:
+    """The crop of each photo. One photo is in memory at a time, so that its crop depends on no other, and one is lost
+    by a kill.
+
+    Raises InputError for a photo that cannot be read, unless `on_error` is `skip`.
+    """
+    aligner = Aligner(cache, stages)
+    crops = Crops([], {})
+    with stages.bar("photos", len(photos), "photos") as advance:
+        for photo in photos:
+            try:
+                crops.paths.append(aligner(photo))
+            except Unreadable as error:
+                if on_error == "raise":
+                    reason = f"data: photo {photo.key!r} cannot be read ({error})"
+                    raise InputError(f"{reason}; repair or remove it, or set on_error=skip") from error
+                crops.paths.append(None)
+                crops.unreadable[photo.key] = str(error)
+            advance(1)
+    return crops
+
+
+class Aligner:
+    """Makes crops. Processes with one cache take turns, photo by photo, and share what they make."""
+
+    def __init__(self, cache: Path, stages: Stages) -> None:
+        self.cache, self.stages = cache, stages
+
+    @functools.cached_property
+    def detector(self) -> MTCNN:
+        """Loaded when the first crop is to be made."""
+        return MTCNN(device="cpu")
+
+    def __call__(self, photo: Photo) -> Path | None:
+        """The crop of a photo, made if nobody has made it yet; `None` where MTCNN finds no face. Raises Unreadable."""
+        content = read_photo(photo.read)
+        path = crop_path(self.cache, content)
+        if not done(path):
+            pixels = decode(content)
+            with self.stages.clock("align"), locked(self.cache / ".lock"):
+                if not done(path):
+                    self._make(pixels, path)
+        return path if path.exists() else None
+
+    def _make(self, pixels: Pixels, path: Path) -> None:
+        path.parent.mkdir(exist_ok=True)
+        (box,) = find_faces([pixels], self.detector)
+        if box is None:
+            path.with_suffix(".none").touch()
+        else:
+            partial = path.with_suffix(f".{os.getpid()}.partial")
+            Image.fromarray(crop_face(pixels, box)).save(partial, format="png")
+            partial.replace(path)
+
+
+def crop_path(cache: Path, content: bytes) -> Path:
+    """Where the crop of a photo file lies, now or later."""
+    name = hashlib.blake2b(content, digest_size=16, person=ALIGNMENT).hexdigest()
+    return cache / name[:2] / f"{name}.png"
+
+
+def done(path: Path) -> bool:
+    """Whether the photo of this crop was looked at: `.none` stands for a crop where MTCNN finds no face."""
+    return path.exists() or path.with_suffix(".none").exists()

@@ -1,0 +1,133 @@
+"""A split on disk: which photo is whose, in which role, and where its crop is; runs start from it."""
+
+import csv
+import hashlib
+import io
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy import ndarray
+
+from veil.config import InputError
+from veil.data.decode import DAMAGED
+from veil.data.faces import Enrolment, FaceSet
+
+Columns = dict[str, ndarray]
+Stamps = dict[str, list[int]]
+
+SEPARATOR = "\0"  # no file name holds it
+
+
+def write_split(folder: Path, enrolment: Enrolment, sources: Sequence[Path]) -> None:
+    """Write `split.npz` (the columns), `split.json` (checksum, counts, state of the sources), `quarantine.csv`."""
+    columns = to_columns(enrolment)
+    header = {"checksum": digest(columns), "counts": counts(enrolment), "sources": stamps(sources)}
+    np.savez_compressed(folder / "split.npz", **columns)  # type: ignore[arg-type]
+    (folder / "split.json").write_text(json.dumps(header, indent=1))
+    with (folder / "quarantine.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("key", "reason"))
+        writer.writerows(enrolment.unreadable.items())
+
+
+def read_split(folder: Path, cache: Path, seed: int) -> Enrolment:
+    """What `write_split` wrote; `cache` holds the crops. Raises InputError where the checksum does not fit."""
+    header = json.loads((folder / "split.json").read_text())
+    try:
+        with np.load(io.BytesIO((folder / "split.npz").read_bytes())) as file:
+            columns = {name: file[name] for name in file.files}
+    except DAMAGED as error:
+        raise InputError(f"cache: {folder / 'split.npz'} is damaged ({error}); remove {folder}") from error
+    if digest(columns) != header["checksum"]:
+        raise InputError(f"cache: {folder / 'split.npz'} does not have the checksum in split.json; remove {folder}")
+    with (folder / "quarantine.csv").open(newline="") as file:
+        unreadable = {row["key"]: row["reason"] for row in csv.DictReader(file)}
+    gallery, probes = (_faces(columns, part, cache / "crops", seed) for part in ("gallery", "probes"))
+    return Enrolment(_texts(columns["people"]), gallery, probes, _texts(columns["not_found"]), unreadable)
+
+
+def checksum(enrolment: Enrolment) -> str:
+    """Of everything that a split says: equal where people, photos, roles, labels and contents are."""
+    return digest(to_columns(enrolment))
+
+
+def counts(enrolment: Enrolment) -> dict[str, int]:
+    """What a split has of everything; people with one photo are only enrolled."""
+    photos = np.bincount([*enrolment.gallery.identities, *enrolment.probes.identities])
+    return {
+        "people": len(enrolment.people),
+        "single_photo": int((photos == 1).sum()),
+        "gallery": len(enrolment.gallery),
+        "probes": len(enrolment.probes),
+        "not_found": len(enrolment.not_found),
+        "quarantined": len(enrolment.unreadable),
+    }
+
+
+def unchanged(folder: Path) -> bool:
+    """Whether the data set is as it was when the split was made, by size and time of change of its sources."""
+    before: Stamps = json.loads((folder / "split.json").read_text())["sources"]
+    return stamps([Path(source) for source in before]) == before
+
+
+def stamps(sources: Sequence[Path]) -> Stamps:
+    """Size in bytes and time of change in ns; empty for what is not there."""
+    return {str(source): _stamp(source) for source in sources}
+
+
+def _stamp(source: Path) -> list[int]:
+    try:
+        status = os.stat(source)
+    except OSError:
+        return []
+    return [status.st_size, status.st_mtime_ns]
+
+
+def to_columns(enrolment: Enrolment) -> Columns:
+    """Arrays that say the same."""
+    columns = {"people": _joined(enrolment.people), "not_found": _joined(enrolment.not_found)}
+    for part, faces in (("gallery", enrolment.gallery), ("probes", enrolment.probes)):
+        addresses = bytes.fromhex("".join(crop.stem for crop in faces.crops))
+        columns |= {
+            f"{part}/key": _joined(faces.keys),
+            f"{part}/person": np.array(faces.identities, np.int32),
+            f"{part}/number": np.array(faces.numbers, np.int32),
+            f"{part}/crop": np.frombuffer(addresses, np.uint8).reshape(len(faces), -1),
+            **{f"{part}/label/{name}": values for name, values in faces.labels.items()},
+        }
+    return columns
+
+
+def digest(columns: Mapping[str, ndarray]) -> str:
+    """32 hexadecimal digits of names, types and values."""
+    total = hashlib.blake2b(digest_size=16)
+    for name in sorted(columns):
+        total.update(f"{name} {columns[name].dtype.str} {columns[name].shape} ".encode())
+        total.update(np.ascontiguousarray(columns[name]).tobytes())
+    return total.hexdigest()
+
+
+def _faces(columns: Columns, part: str, crops: Path, seed: int) -> FaceSet:
+    addresses = columns[f"{part}/crop"]
+    digits, width = addresses.tobytes().hex(), 2 * addresses.shape[1]
+    names = [digits[start : start + width] for start in range(0, len(digits), width)]
+    labels = {name.split("/", 2)[2]: values for name, values in columns.items() if name.startswith(f"{part}/label/")}
+    return FaceSet(
+        [crops / f"{name[:2]}/{name}.png" for name in names],
+        _texts(columns[f"{part}/key"]),
+        columns[f"{part}/person"].tolist(),
+        columns[f"{part}/number"].tolist(),
+        seed,
+        labels,
+    )
+
+
+def _joined(texts: Sequence[str]) -> ndarray:
+    return np.frombuffer(SEPARATOR.join(texts).encode(errors="surrogateescape"), np.uint8)
+
+
+def _texts(joined: ndarray) -> list[str]:
+    return joined.tobytes().decode(errors="surrogateescape").split(SEPARATOR) if len(joined) else []

@@ -1,0 +1,54 @@
+"""Align a data set and split it, once for all runs."""
+
+import shutil
+from pathlib import Path
+
+from hydra.utils import instantiate
+from rich.table import Table
+
+from veil.config import Config
+from veil.data.faces import Enrolment, enrol
+from veil.data.splitfile import checksum, counts, read_split, unchanged, write_split
+from veil.progress import Stages, console
+from veil.store import split_folder
+
+
+def prepare(config: Config) -> Path:
+    """Make the split file, or find it and check it to the last crop; print what it holds."""
+    stages = Stages()
+    enrolment = prepared(config, stages)
+    missing = [crop for part in (enrolment.gallery, enrolment.probes) for crop in part.crops if not crop.exists()]
+    if missing:
+        console.print(f"{len(missing)} crops are gone from the cache: making them again")
+        shutil.rmtree(split_folder(config).path)
+        enrolment = prepared(config, stages)
+    table = Table("of", "count", title_justify="left")
+    for name, count in counts(enrolment).items():
+        table.add_row(name, str(count))
+    folder = split_folder(config).path
+    console.print(table, f"Split: {folder / 'split.npz'}\nChecksum: {checksum(enrolment)}", soft_wrap=True)
+    return folder
+
+
+def prepared(config: Config, stages: Stages) -> Enrolment:
+    """The data set, aligned and split: read from its split file, which is made where there is none yet or where the
+    data set has changed since.
+
+    Raises InputError for a split file that does not fit its checksum.
+    """
+    run = split_folder(config)
+    with run.claimed(wait=True):
+        if run.complete and not unchanged(run.path):
+            console.print("The data set has changed since it was prepared: preparing it again")
+            shutil.rmtree(run.path)
+        if not run.complete:
+            photos = instantiate(config.data)
+            enrolment = enrol(photos, config.split.gallery, config.seed, config.cache, stages, config.on_error)
+            shutil.rmtree(run.partial, ignore_errors=True)
+            with run.writing() as folder:
+                write_split(folder, enrolment, photos.sources)
+        enrolment = read_split(run.path, Path(config.cache).expanduser(), config.seed)
+    if enrolment.unreadable:
+        quarantine = run.path / "quarantine.csv"
+        console.print(f"{len(enrolment.unreadable)} files are no photos and left out: {quarantine}", soft_wrap=True)
+    return enrolment
