@@ -15,6 +15,7 @@ from torchmetrics import MetricCollection
 from veil.anonymization import Anonymization
 from veil.attacks.campaign import Findings, campaign
 from veil.attacks.material import Anonymizer, Material
+from veil.checkpoint import refuse_another_split
 from veil.config import VIEW_SIZE, Config
 from veil.data.faces import Enrolment, FaceSet, Side, divide, enrol
 from veil.judge import Judge
@@ -27,7 +28,8 @@ from veil.recognizers.whitebox import WhiteBox, centroids
 from veil.report.page import write_page
 from veil.report.tables import metrics_table
 from veil.store import Row, RunFolder, evaluation_folder, write_csv
-from veil.tasks.finetune import embed_both, fitted_head, quiet_lightning
+from veil.tasks.fit import quiet_lightning
+from veil.tasks.head import embed_both, fitted_head
 from veil.tasks.judges import available, fit_classical
 from veil.tracking import publish
 from veil.types import Faces, Images, Masks
@@ -67,6 +69,8 @@ def _make(config: Config, run: RunFolder) -> None:
         recognizers = {name: instantiate(config.recognizer), **judges}
         asked = assign(instantiate(config.metrics), name, list(judges))
     enrolment = enrol(photos, config.split.gallery, config.seed, config.cache, stages)
+    for recognizer in recognizers.values():
+        refuse_another_split(recognizer, enrolment)
     evaluation, attackers = divide(enrolment, config.split.attackers, config.seed)
     fit_classical(recognizers, enrolment.gallery)
     clear = {
