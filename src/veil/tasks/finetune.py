@@ -45,7 +45,7 @@ def finetune(config: Config) -> Path:
     console.print(metrics_table(figures))
     for stage, seconds in figures["seconds_per_epoch"].items():
         console.print(f"{stage}: {figures['epochs'][stage]} epochs of {seconds:.2f} s")
-    console.print(f"Checkpoint: recognizer.checkpoint={run.path}", soft_wrap=True)
+    console.print(f"Checkpoint: \"recognizer.checkpoint='{run.path}'\"", soft_wrap=True)  # Hydra stumbles over a bare =
     return run.path
 
 
@@ -108,8 +108,8 @@ def _tune(
 def _compare(name: str, head: nn.Linear, untouched: Comparison, tuned: Comparison, held: frozenset[int]) -> Figures:
     """The tuned recogniser's figures, beside the untouched one's."""
     figures, absent = clear_figures(name, head, tuned)
-    figures[f"clear/{name}_untouched/nearest_centroid"] = nearest_centroid(untouched)
-    for label, clear in ((name, tuned), (f"{name}_untouched", untouched)):
+    figures["clear/untouched/nearest_centroid"] = nearest_centroid(untouched)
+    for label, clear in ((name, tuned), ("untouched", untouched)):
         measured, unmeasured = held_out_figures(label, clear, held)
         figures, absent = figures | measured, absent | unmeasured
     return figures, absent

@@ -35,17 +35,17 @@ class Fitting:
 
     def __post_init__(self) -> None:
         self.check("loss", self.loss in LOSSES, f"one of {LOSSES}")
+        if self.group == "head" and self.loss == "triplet":
+            raise InputError(
+                "head.loss=triplet trains an embedding, and a head's do not change: use task=finetune "
+                "task.mode=last_block task.loss=triplet"
+            )
         self.check("scale", self.scale >= 0 if self.loss == "softmax" else self.scale > 0, "above 0 (softmax: or 0)")
         self.check("margin", self.margin is None or self.margin >= 0, "null or at least 0")
         self.check("learning_rate", self.learning_rate > 0, "above 0")
         self.check("weight_decay", self.weight_decay >= 0, "at least 0")
         for name in ("epochs", "batch_size", "patience"):
             self.check(name, getattr(self, name) >= 1, "at least 1")
-        if self.group == "head" and self.loss == "triplet":
-            raise InputError(
-                "head.loss=triplet trains an embedding, and a head's do not change: use task=finetune "
-                "task.mode=last_block task.loss=triplet"
-            )
 
     def check(self, name: str, good: bool, allowed: str) -> None:
         """Raise InputError that names the knob unless its value is good."""

@@ -66,6 +66,10 @@ class Tuning(pl.LightningModule):
                     norm.train(mode)
         return self
 
+    def on_train_start(self) -> None:
+        """Lightning leaves each part in the mode in which it finds it."""
+        self.train()
+
     def forward(self, inputs: Tensor) -> Embeddings:
         """Embed, in single precision whatever the trainer's."""
         return self.embedder(inputs).float()
