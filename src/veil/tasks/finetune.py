@@ -96,7 +96,7 @@ def _tune(
     _train(config, recipe, enrolment, part, untouched, folder, stages, logger)
     with stages.clock("embed"):
         tuned = part.embed(enrolment)
-    head = fit_head(config, tuned, len(enrolment.people), folder, stages, logger)
+    head = fit_head(config, tuned, len(enrolment.people), folder, stages)
     details = {"mode": recipe.mode, "base": base, "recipe": {"task": config.task, "head": config.head}}
     trunk = changed(before, recognizer.state_dict())
     held = held_out_people(enrolment.people, recipe.held_out, config.seed)

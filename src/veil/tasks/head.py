@@ -69,7 +69,7 @@ def fitted_head(
 
 
 def fit_head(
-    config: Config, clear: Comparison, people: int, folder: Path, stages: Stages, logger: Logger | None
+    config: Config, clear: Comparison, people: int, folder: Path, stages: Stages, logger: Logger | None = None
 ) -> nn.Linear:
     """Fit a classifier of everybody who is enrolled, as `head=` says."""
     recipe: Fitting = instantiate(config.head)
