@@ -13,10 +13,12 @@ from veil.report.words import MEANINGS, amount, between, percent
 # In the console; `metrics.json` and the page have them all. `*` is one part of a name.
 SHOWN = (
     "clear/*/accuracy",
+    "clear/*/nearest_centroid",
     "clear/*/rank1",
     "clear/*/tar@far=1e-3",
     "control/chance/rank1",
     "control/*/*/rank1",
+    "held_out/*/tar@far=*",
     "privacy/*/accuracy",
     "privacy/*/fooled",
     "privacy/*/cosine",

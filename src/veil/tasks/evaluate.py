@@ -11,6 +11,7 @@ from veil.attacks.attributes import attributes
 from veil.attacks.campaign import campaign
 from veil.attacks.controls import controls
 from veil.attacks.material import Anonymizer, Material
+from veil.checkpoint import refuse_another_split
 from veil.config import Config
 from veil.data.faces import FaceSet, divide, moved
 from veil.judge import Judge
@@ -21,7 +22,8 @@ from veil.recognizers.whitebox import WhiteBox, centroids
 from veil.report.tables import metrics_table
 from veil.store import Row, RunFolder, evaluation_folder
 from veil.tasks.conclude import Evidence, conclude, keep_rebuilt, trained_on
-from veil.tasks.finetune import embed_both, fitted_head, quiet_lightning
+from veil.tasks.fit import quiet_lightning
+from veil.tasks.head import embed_both, fitted_head
 from veil.tasks.judges import available, fit_classical
 from veil.tasks.prepare import prepared
 from veil.tracking import publish
@@ -60,6 +62,8 @@ def _make(config: Config, run: RunFolder) -> None:
         recognizers = {name: instantiate(config.recognizer), **judges}
         asked = assign(instantiate(config.metrics), name, list(judges))
     enrolment = prepared(config, stages)
+    for recognizer in recognizers.values():
+        refuse_another_split(recognizer, enrolment)
     evaluation, attackers = divide(enrolment, config.split.attackers, config.seed, config.split.probes)
     fit_classical(recognizers, enrolment.gallery)
     clear = {

@@ -20,7 +20,7 @@ from veil.data.crops import align
 from veil.data.known import write_people
 from veil.inpainters.diffusion import PACKAGED, packaged_model
 from veil.progress import Stages, console
-from veil.tasks.finetune import quiet_lightning
+from veil.tasks.fit import quiet_lightning
 from veil.training.autoencoder import AutoencoderTraining, StemFeatures, new_autoencoder, whiten
 from veil.training.data import Rows, TrainingData, split_fields, write_fields, write_shards
 from veil.training.diffusion import DiffusionTraining, new_scheduler, new_unet, write_model
