@@ -92,7 +92,7 @@ def test_below_the_last_block_nothing_changes_by_a_bit(tuned: Callable[..., Path
     assert details["metrics"]["clear/facenet/accuracy"]["n"] == 12
     assert sorted(path.name for path in place.iterdir()) == [
         "checkpoint.json", "checkpoint.safetensors", "config.yaml", "confusions.csv", "head", "last_block",
-        "metrics.json",
+        "metrics.json", "training_people.txt",
     ]  # fmt: skip
 
 
