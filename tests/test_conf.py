@@ -84,6 +84,9 @@ def test_every_choice_says_what_it_is(path: Any) -> None:
         ("head.epochs=2.5", r"head.epochs must be of type int, as its default 60 is, got 2.5"),
         ("recognizer.weights=3", r"recognizer.weights must be of type str, as its default 'casia' is, got 3"),
         ("logger.originals=1", r"logger.originals must be of type bool, as its default False is, got 1"),
+        ("keep=[ears]", r"keep must list some of \['eyes', .* boxes .* got 'ears'"),
+        ("keep=[[0.2,0.2,0.1,0.4]]", r"keep must list .* left < right .* got \[0.2, 0.2, 0.1, 0.4\]"),
+        ("keep=[[10,10,50,50]]", r"keep must list .* in \[0, 1\], .* got \[10, 10, 50, 50\]"),
         ("split.gallery=1", r"split.gallery .* in \(0, 1\), got 1"),
     ],
 )
@@ -92,13 +95,19 @@ def test_a_value_out_of_range_is_refused_by_name(override: str, message: str) ->
         compose_config(override)
 
 
+def test_what_is_kept_is_named_or_a_box() -> None:
+    assert compose_config("keep=[mouth,[0.4,0,0.6,0.2]]").keep == ["mouth", [0.4, 0, 0.6, 0.2]]
+    assert compose_config("masker=gradcam", "masker.weighting=gradcam++").masker["weighting"] == "gradcam++"
+    assert compose_config("masker=landmarks", "masker.order=[nose,mouth]").masker["order"] == ["nose", "mouth"]
+
+
 @pytest.mark.parametrize("override", ["mask=saliency", "masker.radius=2", "masker=nope", "batchsize=3"])
 def test_a_typo_is_refused(override: str) -> None:
     with pytest.raises(ConfigCompositionException):
         compose_config(override)
 
 
-@pytest.mark.parametrize("override", ["ratio=abc", "cells=1.5", "data=folder"])
+@pytest.mark.parametrize("override", ["ratio=abc", "keep=mouth", "cells=1.5", "data=folder"])
 def test_a_wrong_type_or_a_missing_value_is_refused(override: str) -> None:
     with pytest.raises((ConfigCompositionException, OmegaConfBaseException)):
         compose_config(override)

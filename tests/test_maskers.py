@@ -13,9 +13,10 @@ from torch.nn import functional as F
 
 from veil.config import InputError
 from veil.maskers.budget import budget
-from veil.maskers.gradcam import gradcam
+from veil.maskers.keep import protected
+from veil.maskers.occlusion import occlusion
 from veil.maskers.random import random_patches
-from veil.maskers.saliency import saliency
+from veil.maskers.rise import rise
 from veil.recognizers.embed import fingerprint
 from veil.recognizers.whitebox import WhiteBox
 from veil.types import Faces, Scores, view
@@ -38,6 +39,16 @@ def test_mask_covers_exactly_the_ratio_of_the_view(
     total = (cells or 40) ** 2
     assert view(masks).double().mean(dim=(1, 2, 3)).tolist() == pytest.approx([round(ratio * total) / total] * 4)
     assert masks.sum() == view(masks).sum()  # the context is never masked
+
+
+@pytest.mark.parametrize("cells", [10, None])
+def test_what_is_kept_is_not_touched_and_the_area_is_the_same(
+    masker: Masker, faces: Faces, recognizer: WhiteBox, cells: int | None
+) -> None:
+    kept = protected(faces.images, ["mouth", [0.0, 0.0, 0.25, 1.0]])
+    masks = budget(masker(faces, recognizer), 0.4, cells, (64, 64), kept)
+    assert (kept & masks).sum() == 0
+    assert view(masks).double().mean(dim=(1, 2, 3)).tolist() == pytest.approx([0.4] * 4)
 
 
 def test_each_face_is_scored_alone(masker: Masker, faces: Faces, recognizer: WhiteBox) -> None:
@@ -92,48 +103,51 @@ class Planted(nn.Module):
         return F.normalize(torch.stack([evidence, torch.ones_like(evidence)], dim=1), dim=1)
 
 
-@pytest.mark.parametrize("name", ["saliency", "gradcam"])
-def test_a_planted_patch_is_found(name: str) -> None:
+LOOKING = {  # every masker that claims to look, in each of its ways
+    "saliency": {},
+    "saliency cosine": {"objective": "cosine", "reduction": "l2"},
+    "saliency smooth": {"draws": 4, "noise": 0.1, "times_input": True},
+    "integrated_gradients": {"blur": 0.0},
+    "gradcam": {},
+    "gradcam ++": {"weighting": "gradcam++"},
+    "gradcam layer": {"weighting": "layercam"},
+    "occlusion": {},
+    "rise": {"masks": 2000},
+}
+BLIND = {"random", "landmarks", "whole_face", "t_zone"}
+
+
+def test_every_masker_says_whether_it_looks() -> None:
+    assert {path.stem for path in CONF.glob("masker/*.yaml")} == BLIND | {name.split()[0] for name in LOOKING}
+
+
+@pytest.fixture
+def planted() -> tuple[Faces, WhiteBox]:
+    """Three faces whose planted square is bright, and who looks at nothing else."""
     head = nn.Linear(2, 2)
     head.weight.data, head.bias.data = torch.eye(2), torch.zeros(2)
     images = 0.1 * torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     view(images)[..., 8:16, 20:28] += 0.8
-    whitebox = WhiteBox(Planted(), head, torch.eye(2))
     faces = Faces(images, torch.zeros(3).long(), torch.arange(3), ("a", "b", "c"))
-    masker = instantiate(OmegaConf.load(CONF / "masker" / f"{name}.yaml"))
-    found = view(budget(masker(faces, whitebox), 4 / 100, 10, (64, 64)))
+    return faces, WhiteBox(Planted(), head, torch.eye(2))
+
+
+@pytest.mark.parametrize("name", LOOKING)
+def test_a_planted_patch_is_found(name: str, planted: tuple[Faces, WhiteBox]) -> None:
+    masker = instantiate(OmegaConf.load(CONF / "masker" / f"{name.split()[0]}.yaml"), **LOOKING[name])
+    found = view(budget(masker(*planted), 4 / 100, 10, (64, 64)))
     assert found[:, 0, 8:16, 20:28].all()
 
 
-def test_saliency_of_a_linear_network_by_hand() -> None:
-    class Linear(nn.Module):
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
-            return view(images).mean(dim=(2, 3))
-
-    head = nn.Linear(3, 2)
-    head.weight.data = torch.tensor([[1.0, -2.0, 0.5], [0.0, 1.0, 0.0]])
-    head.bias.data = torch.zeros(2)
-    faces = Faces(torch.rand(1, 3, 16, 16), torch.tensor([0]), torch.tensor([0]), ("a",))
-    whitebox = WhiteBox(Linear(), head, torch.eye(2, 3))
-    logits = faces.images[..., 3:13, 3:13].mean(dim=(2, 3)) @ head.weight.T
-    # d loss / d channel = sum_k (p_k - [k = true]) w_k, spread over 100 pixels
-    slope = ((logits.softmax(1) - torch.tensor([[1.0, 0.0]])) @ head.weight).abs().max() / 100
-    torch.testing.assert_close(saliency(faces, whitebox), slope.expand(1, 10, 10))
-
-
-def test_gradcam_equals_a_reference(faces: Faces, recognizer: WhiteBox) -> None:
-    network = recognizer.recognizer.network
-    maps = network.repeat_2(view(faces.images)).detach().requires_grad_()
-    embeddings = F.normalize(network.last(network.pool(network.norm(maps))), dim=1)
-    (embeddings * recognizer.centroids[faces.identities]).sum().backward()
-    assert maps.grad is not None
-    expected = torch.einsum("bcij,bc->bij", maps.detach(), maps.grad.mean(dim=(2, 3)))
-    torch.testing.assert_close(gradcam(faces, recognizer, layer="repeat_2"), expected)
-
-
-def test_gradcam_names_the_layers_it_knows(faces: Faces, recognizer: WhiteBox) -> None:
-    with pytest.raises(InputError, match=r"masker.layer must name a layer .*repeat_2, norm.* got 'block9'"):
-        gradcam(faces, recognizer, layer="block9")
+def test_rise_converges_to_the_occlusion_map(planted: tuple[Faces, WhiteBox]) -> None:
+    expected = F.interpolate(occlusion(*planted, grid=10, patch=0.2)[:, None], 40, mode="bilinear").flatten(1)
+    likeness = []
+    for masks in (50, 4000):
+        scores = rise(*planted, masks=masks, grid=7).flatten(1)
+        pairs = torch.stack([scores, expected], dim=1)
+        likeness.append(torch.stack([torch.corrcoef(pair)[0, 1] for pair in pairs]))
+    assert (likeness[0] < likeness[1]).all()
+    assert (likeness[1] > 0.9).all()
 
 
 def test_random_patches_favours_the_centre_but_spares_no_cell(recognizer: WhiteBox) -> None:
@@ -178,6 +192,24 @@ def test_budget_is_nested() -> None:
     assert (smaller <= larger).all()
 
 
-def test_budget_refuses_scores_without_an_order() -> None:
-    with pytest.raises(ValueError, match="NaN"):
-        budget(torch.full((1, 4, 4), torch.nan), 0.5, 2, (16, 16))
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_budget_refuses_scores_without_an_order(value: float) -> None:
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        budget(torch.full((1, 4, 4), value), 0.5, 2, (16, 16))
+
+
+def test_budget_goes_on_to_the_next_best_cells_and_keeps_whole_ones() -> None:
+    scores = torch.arange(100, 0, -1.0).view(1, 10, 10)
+    kept = torch.zeros(1, 1, 64, 64, dtype=torch.bool)
+    view(kept)[..., 0, 4] = True  # a corner of the second cell
+    masks = view(budget(scores, 0.02, 10, (64, 64), kept))
+    assert masks[0, 0, :4, :4].all()
+    assert masks[0, 0, :4, 8:12].all()
+    assert masks.sum() == 32
+
+
+def test_budget_names_ratio_and_keep_where_there_is_no_room() -> None:
+    kept = protected(torch.zeros(1, 3, 64, 64), [[0, 0, 0.5, 1.0]])
+    assert view(budget(torch.zeros(1, 4, 4), 0.5, 10, (64, 64), kept)).sum() == 800
+    with pytest.raises(InputError, match=r"ratio .* keep: at most 0.5 .* keep spares 50 of the 100 cells .* got 0.51"):
+        budget(torch.zeros(1, 4, 4), 0.51, 10, (64, 64), kept)

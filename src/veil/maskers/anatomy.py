@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from numpy import ndarray
+from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from veil.landmarks import Landmarks, Shapes, found
@@ -79,6 +80,6 @@ def _signed(inside: ndarray) -> Float[ndarray, "h w"]:
     height, width = inside.shape
     if not inside.any():  # the part lies outside the view altogether
         return np.full(inside.shape, (height**2 + width**2) ** 0.5 / width, np.float32)
-    outwards = cv2.distanceTransform(1 - inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    inwards = cv2.distanceTransform(np.pad(inside, 1), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
-    return (outwards - inwards) / width
+    # not OpenCV's, whose last bits depend on where the array lies in memory
+    outwards, inwards = distance_transform_edt(1 - inside), distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1]
+    return ((outwards - inwards) / width).astype(np.float32)

@@ -1,19 +1,28 @@
 """Asking a recogniser about a face of which parts are hidden: no gradients, one number a picture."""
 
+from typing import Protocol, runtime_checkable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from veil.config import InputError
-from veil.recognizers.whitebox import WhiteBox
-from veil.types import Faces, view
+from veil.types import Faces, Identities, Images, view
 
 CHUNK = 64  # pictures in memory at a time
 
 
+@runtime_checkable
+class Comparer(Protocol):
+    """All that is asked of a recogniser here: a `WhiteBox`, or anything that only returns scores."""
+
+    def similarity(self, images: Images, identities: Identities) -> Float[Tensor, " b"]:
+        """Cosine of each face to its person's centroid, or another score of likeness."""
+
+
 @torch.no_grad()
 def similarity_when_hidden(
-    faces: Faces, index: int, hidden: Float[Tensor, "n h w"], recognizer: WhiteBox, fill: float
+    faces: Faces, index: int, hidden: Float[Tensor, "n h w"], recognizer: Comparer, fill: float
 ) -> Float[Tensor, " n"]:
     """Cosine of one face to its person's centroid when parts of its view are replaced by plain grey.
 

@@ -5,13 +5,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from veil.config import InputError
-from veil.maskers.blackbox import CHUNK, similarity_when_hidden
-from veil.recognizers.whitebox import WhiteBox
+from veil.maskers.blackbox import CHUNK, Comparer, similarity_when_hidden
 from veil.types import Faces, Scores, view
 
 
 @torch.no_grad()
-def occlusion(faces: Faces, recognizer: WhiteBox, grid: int = 10, patch: float = 0.2, fill: float = 0.5) -> Scores:
+def occlusion(faces: Faces, recognizer: Comparer, grid: int = 10, patch: float = 0.2, fill: float = 0.5) -> Scores:
     """How much the cosine to the person's gallery centroid falls when a grey square hides each place (Zeiler and Fergus
     2013, arXiv:1311.2901). Needs embeddings alone, no gradients.
 

@@ -5,14 +5,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from veil.config import InputError
-from veil.maskers.blackbox import CHUNK, similarity_when_hidden
-from veil.recognizers.whitebox import WhiteBox
+from veil.maskers.blackbox import CHUNK, Comparer, similarity_when_hidden
 from veil.types import Faces, Scores, view
 
 
 @torch.no_grad()
 def rise(
-    faces: Faces, recognizer: WhiteBox, masks: int = 256, grid: int = 7, visible: float = 0.5, fill: float = 0.5
+    faces: Faces, recognizer: Comparer, masks: int = 256, grid: int = 7, visible: float = 0.5, fill: float = 0.5
 ) -> Scores:
     """Mean cosine to the person's gallery centroid over random masks that leave a pixel visible (Petsiuk et al. 2018,
     arXiv:1806.07421). Needs embeddings alone, no gradients.
