@@ -21,8 +21,8 @@ def notebook(request: pytest.FixtureRequest) -> Any:
     return nbformat.read(request.param, as_version=4)
 
 
-def test_both_of_the_studys_notebooks_are_there() -> None:
-    assert [path.stem for path in NOTEBOOKS] == ["celeba_data_processing", "facenet_finetuning"]
+def test_the_studys_notebooks_and_its_picture_are_there() -> None:
+    assert [path.stem for path in NOTEBOOKS] == ["celeba_data_processing", "facenet_finetuning", "look_at_masks"]
 
 
 def test_outputs_are_stripped(notebook: Any) -> None:
