@@ -18,18 +18,21 @@ class Labelled(Dataset):
         rows: of all photos and their variants, as in `Pictures`.
         identities: of all photos.
         photos: the ones taken; all by default.
+        classes: people, in order; theirs are then numbered by their place here.
 
     """
 
-    def __init__(self, rows: Dataset | Tensor, identities: Identities, photos: Int[Tensor, " n"] | None = None) -> None:
+    def __init__(
+        self,
+        rows: Dataset | Tensor,
+        identities: Identities,
+        photos: Int[Tensor, " n"] | None = None,
+        classes: Int[Tensor, " people"] | None = None,
+    ) -> None:
         self.rows, self.size = rows, len(identities)
         self.photos = torch.arange(self.size) if photos is None else photos
-        self.identities = identities[self.photos]
-
-    def numbered(self, classes: Int[Tensor, " people"]) -> "Labelled":
-        """The same photos, their people numbered by their place in `classes`, which is in order."""
-        self.identities = torch.searchsorted(classes, self.identities)
-        return self
+        taken = identities[self.photos]
+        self.identities = taken if classes is None else torch.searchsorted(classes, taken)
 
     def __len__(self) -> int:
         return len(self.photos)
