@@ -54,7 +54,7 @@ def epoch_order(
     count = len(identities)
     order = torch.randperm(count, generator=generator)
     if balance or per_person > 1:
-        members = [order[identities[order] == person] for person in range(int(identities.max()) + 1)]
+        members = order[identities[order].argsort(stable=True)].split(identities.bincount().tolist())
         weights = torch.tensor([len(photos) ** (1 - balance) if len(photos) else 0.0 for photos in members])
         drawn = torch.multinomial(weights, -(-count // per_person), replacement=True, generator=generator)
         order = torch.cat([_some(members[person], per_person, generator) for person in drawn])
