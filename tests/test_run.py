@@ -71,7 +71,14 @@ def test_a_run_folder_holds_what_it_says(small_run: Callable[..., Config]) -> No
     assert accuracy["value"] == pytest.approx(np.mean([row["predicted"] == row["person"] for row in table]))
     assert accuracy["low"] <= accuracy["value"] <= accuracy["high"]
     assert measured["metrics"]["check/coverage"]["value"] == 0.5
-    assert measured["faces"] == {"people": 6, "attackers": 0, "gallery": 18, "probes": 12, "not_found": []}
+    assert measured["faces"] == {
+        "people": 6,
+        "attackers": 0,
+        "gallery": 18,
+        "probes": 12,
+        "not_found": [],
+        "quarantined": 0,
+    }
     assert cv2.imread(str(folder / "samples.png")).shape[1] == 6 * 256
     assert (folder / "config.yaml").exists()
 
