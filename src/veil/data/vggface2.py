@@ -29,7 +29,8 @@ def vggface2(root: str, part: str | None = None, min_photos: int = 2) -> Photos:
     if part is not None and part not in PARTS:
         raise InputError(f"data.part must be null or one of {PARTS}, got {part!r}")
     parts = [folder / name for name in PARTS if part in (None, name) and (folder / name).is_dir()]
-    persons = sorted(Path(entry.path) for place in parts for entry in os.scandir(place) if entry.is_dir())
+    there = (Path(entry.path) for place in parts for entry in os.scandir(place) if entry.is_dir())
+    persons = sorted(there, key=lambda person: person.name)
     names = [sorted(entry.name for entry in os.scandir(person) if _is_photo(entry)) for person in persons]
     place = np.repeat(np.arange(len(persons)), [len(photos) for photos in names])
     if not len(place):

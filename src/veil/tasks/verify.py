@@ -16,17 +16,15 @@ from rich.table import Table
 from veil.attacks.figures import far_name
 from veil.config import Config, InputError
 from veil.data.faces import Enrolment, FaceSet
-from veil.metrics.intervals import Interval
 from veil.metrics.pairs import NamedPair, acceptance, accuracy, all_pairs, draw_pairs, fold_accuracies, read_pairs
 from veil.metrics.verification import FARS, Pairs, verification
 from veil.progress import Stages, console
 from veil.recognizers.embed import clear_embeddings
 from veil.store import verification_folder, write_csv
+from veil.tasks.finetune import quiet_lightning
 from veil.tasks.judges import available, fit_classical
 from veil.tasks.prepare import prepared
 from veil.tracking import publish
-
-COLUMNS = ("accuracy", *(f"tar@far={far_name(far)}" for far in FARS), "eer", "auc")
 
 
 def verify(config: Config) -> Path:
@@ -38,12 +36,16 @@ def verify(config: Config) -> Path:
             with run.writing() as folder:
                 _make(config, folder)
             publish(instantiate(config.logger)(name=f"verify-{config.choices.data}"), run)
-    console.print(table(run.metrics()), f"Pairs: {run.path / 'pairs.csv'}", soft_wrap=True)
+    figures = run.metrics()
+    for flag in figures["flags"]:
+        console.print(f"[bold yellow]flag[/]: {flag}")
+    console.print(table(figures), f"Pairs: {run.path / 'pairs.csv'}", soft_wrap=True)
     return run.path
 
 
 def _make(config: Config, folder: Path) -> None:
     stages = Stages()
+    quiet_lightning()
     judges, missing = available(config.judges)
     recognizers = {config.choices.recognizer: instantiate(config.recognizer), **judges}
     device = instantiate(config.trainer).strategy.root_device
@@ -120,15 +122,13 @@ def measure(
 
 
 def table(figures: Mapping[str, Any]) -> Table:
-    """One line a recogniser."""
-    shown = Table("recogniser", *COLUMNS, title_justify="left")
+    """Every figure with its interval and the pairs it is of; one that could not be measured with its reason."""
+    shown = Table("of clear photos", "value", "95 % interval", "pairs", title_justify="left")
     for column in shown.columns[1:]:
         column.justify = "right"
-    for name in figures["folds"]:
-        cells = [figures["metrics"].get(f"verification/{name}/{column}") for column in COLUMNS]
-        shown.add_row(name, *("absent" if cell is None else _cell(Interval(**cell)) for cell in cells))
+    for name, figure in figures["metrics"].items():
+        interval = f"{figure['low']:.4f} .. {figure['high']:.4f}"
+        shown.add_row(name.partition("/")[2], f"{figure['value']:.4f}", interval, str(figure["n"]))
+    for name, reason in figures["absent"].items():
+        shown.add_row(name.partition("/")[2] or name, "absent", reason, "")
     return shown
-
-
-def _cell(figure: Interval) -> str:
-    return f"{figure.value:.4f}\n{figure.low:.4f} .. {figure.high:.4f}"
