@@ -20,7 +20,9 @@ from veil.types import CROP, VIEW
 
 REQUIRED = {  # what has no default
     "data=folder": ["data.root=somewhere"],
-    "data=lfw": ["data.root=somewhere"],
+    "data=celeba": ["data.root=somewhere"],
+    "data=vggface2": ["data.root=somewhere"],
+    "data=huggingface": ["data.path=somewhere"],
     "experiment=celeba_stable_diffusion": ["data.root=somewhere"],
     "recognizer=local": ["recognizer.weights=somewhere.safetensors"],
 }
@@ -84,6 +86,8 @@ def test_every_choice_says_what_it_is(path: Any) -> None:
         ("head.epochs=2.5", r"head.epochs must be of type int, as its default 60 is, got 2.5"),
         ("recognizer.weights=3", r"recognizer.weights must be of type str, as its default 'casia' is, got 3"),
         ("logger.originals=1", r"logger.originals must be of type bool, as its default False is, got 1"),
+        ("split.probes=1", r"split.probes .* null or at least 2, got 1"),
+        ("on_error=ignore", r"on_error must be one of \('raise', 'skip'\), got 'ignore'"),
         ("split.gallery=1", r"split.gallery .* in \(0, 1\), got 1"),
     ],
 )
