@@ -7,13 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import read_write
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from veil.config import Config, validate
+from veil.config import Config, compose
 from veil.packages import packaged_file
 from veil.recognizers.whitebox import WhiteBox
 from veil.types import Faces, view
@@ -104,14 +101,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 def compose_config(*overrides: str) -> Config:
     """What `python run.py <overrides>` would hand to its task."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("config", overrides=list(overrides), return_hydra_config=True)
-        HydraConfig.instance().set_config(cfg)
-        task = cfg.copy()
-        with read_write(task):
-            task._set_flag("struct", False)
-            del task["hydra"]
-        return validate(task)
+    return compose(*overrides, conf=CONF)
 
 
 @pytest.fixture
@@ -125,6 +115,7 @@ def small_run(photos: Path, cache: str, tmp_path: Path) -> Callable[..., Config]
             "trainer=cpu",
             "logger=csv",
             "judges=none",
+            "controls=none",
             "split.gallery=0.6",
             "split.attackers=0",
             "inpainter=telea",

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from conftest import CONF, ROOT, compose_config
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException
 from hydra.utils import get_object
 from omegaconf.errors import OmegaConfBaseException
@@ -22,6 +23,7 @@ REQUIRED = {  # what has no default
     "data=celeba": ["data.root=somewhere"],
     "data=vggface2": ["data.root=somewhere"],
     "data=huggingface": ["data.path=somewhere"],
+    "experiment=celeba_stable_diffusion": ["data.root=somewhere"],
     "recognizer=local": ["recognizer.weights=somewhere.safetensors"],
 }
 
@@ -49,6 +51,18 @@ def test_arguments_fit_the_target(choice: str) -> None:
         signature = inspect.signature(target)
         bind = signature.bind_partial if "_partial_" in node else signature.bind
         bind(**{key: value for key, value in node.items() if not key.startswith("_")})
+
+
+def test_the_mission_at_paper_scale_is_one_file() -> None:
+    config = compose_config("experiment=celeba_stable_diffusion", "data.root=somewhere")
+    assert config.data["_target_"] == "veil.data.celeba.celeba"
+    assert config.recognizer["weights"] == "vggface2"
+    assert config.inpainter["model"].endswith("stable-diffusion-inpainting")
+    assert "dlib" in config.judges
+    sweep = HydraConfig.get().sweeper.params
+    assert (sweep.masker, sweep.ratio) == ("random,gradcam,saliency", "0.1,0.25,0.5")
+    tune = ("task=finetune", "task.mode=full", "task.loss=arcface", "task.variants=100")
+    assert compose_config("experiment=celeba_stable_diffusion", "data.root=somewhere", *tune).task["mode"] == "full"
 
 
 @pytest.mark.parametrize("path", sorted(CONF.glob("*/*.yaml")), ids=lambda path: f"{path.parent.name}={path.stem}")

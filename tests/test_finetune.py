@@ -1,82 +1,228 @@
-"""The head learns; the frozen trunk does not change by a bit."""
+"""Fine-tuning: what is frozen does not change by a bit, what is trained can be loaded again, for its split alone."""
 
 import json
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
-import pytorch_lightning as pl
 import torch
-from conftest import TinyRecognizer
+from hydra.errors import InstantiationException
 from safetensors.torch import load_file
-from sklearn.linear_model import LogisticRegression
-from torch.nn import functional as F
-from torch.utils.data import DataLoader, TensorDataset
+from torch import Tensor, nn
 
-from veil.config import Config
+from veil.checkpoint import read_checkpoint, refuse_another_split, revision, split_checksum
+from veil.config import Config, InputError
+from veil.data.faces import enrol
+from veil.data.folder import folder
+from veil.progress import Stages
 from veil.recognizers.embed import fingerprint
-from veil.tasks.finetune import HeadTraining, clear_accuracy, finetune, quiet_lightning
+from veil.recognizers.facenet import FaceNet
+from veil.store import head_folder
+from veil.tasks.evaluate import evaluate
+from veil.tasks.finetune import finetune, read_recipe
+from veil.training.curve import read_curve
+from veil.training.part import trained_part
+from veil.training.tuning import Tuning
+
+LAST_BLOCK = ("network.block8.", "network.last_linear.", "network.last_bn.")
 
 
-def clusters(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Unit vectors round five centres, overlapping."""
-    generator = torch.Generator().manual_seed(9)
-    centres = torch.randn(5, 16, generator=generator)
-    identities = torch.arange(200) % 5
-    noise = torch.randn(200, 16, generator=torch.Generator().manual_seed(seed))
-    return F.normalize(centres[identities] + 1.2 * noise, dim=1), identities
+@pytest.fixture(scope="session")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Where fine-tunings lie that several tests look at."""
+    return str(tmp_path_factory.mktemp("tuned"))
 
 
 @pytest.fixture
-def fitted() -> tuple[HeadTraining, str]:
-    quiet_lightning()
-    trunk = TinyRecognizer()
-    before = fingerprint(trunk)
-    module = HeadTraining(trunk, 16, 5, learning_rate=0.1, weight_decay=0.0, epochs=30, batch_size=64, patience=30)
-    trainer = pl.Trainer(
-        accelerator="cpu", max_epochs=30, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False,
-    )  # fmt: skip
-    train, validate = TensorDataset(*clusters(0)), TensorDataset(*clusters(1))
-    shuffle = torch.Generator().manual_seed(0)
-    trainer.fit(module, DataLoader(train, 64, shuffle=True, generator=shuffle), DataLoader(validate, 200))
-    return module, before
+def tuned(small_run: Callable[..., Config], outputs: str) -> Callable[..., Path]:
+    """Folders of short fine-tunings of FaceNet's last block."""
+
+    def run(*overrides: str, outputs: str = outputs) -> Path:
+        knobs = ("task=finetune", "task.mode=last_block", "task.epochs=2", "task.held_out=0.34", "head.epochs=3")
+        return finetune(small_run(*knobs, *overrides, outputs=outputs))
+
+    return run
 
 
-def test_the_frozen_trunk_does_not_change_by_a_bit(fitted: tuple[HeadTraining, str]) -> None:
-    module, before = fitted
-    assert fingerprint(module.recognizer) == before
-    module.train()
-    assert not any(part.training for part in module.recognizer.modules())
-    assert module.head.training
-    checkpoint = {"state_dict": module.state_dict()}
-    module.on_save_checkpoint(checkpoint)
-    assert set(checkpoint["state_dict"]) == {"head.weight", "head.bias"}
-
-
-def test_the_head_is_as_good_as_logistic_regression(fitted: tuple[HeadTraining, str]) -> None:
-    module, _ = fitted
-    reference = LogisticRegression(C=1e4, max_iter=1000).fit(*(part.numpy() for part in clusters(0)))
-    held_out = clusters(2)
-    expected = reference.score(*(part.numpy() for part in held_out))
-    assert 0.6 < expected < 1
-    assert clear_accuracy(module.head, *held_out).value == pytest.approx(expected, abs=0.05)
-
-
-def test_finetune_trains_once_and_is_found_again(
+def test_the_head_is_trained_once_and_is_found_again(
     small_run: Callable[..., Config], capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = small_run("task=finetune")
-    folder = finetune(config)
-    figures = json.loads((folder / "metrics.json").read_text())
-    assert figures["metrics"]["clear/facenet/accuracy"]["value"] == 1
-    assert figures["metrics"]["clear/facenet/accuracy"]["n"] == 12
-    head = load_file(folder / "head.safetensors")
-    assert head["weight"].shape == (6, 512)
-    assert (folder / "curves" / "metrics.csv").exists()
+    place = finetune(config)
+    assert place == head_folder(config).path
+    figures = json.loads((place / "metrics.json").read_text())
+    for figure in ("accuracy", "nearest_centroid"):
+        assert figures["metrics"][f"clear/facenet/{figure}"]["value"] == 1
+        assert figures["metrics"][f"clear/facenet/{figure}"]["n"] == 12
+    assert figures["absent"]["clear/facenet/tar@far=1e-3"] == "needs 10000 impostor pairs, got 180"
+    assert 0 < figures["seconds_per_epoch"]["head"] < 1
+    state = load_file(place / "checkpoint.safetensors")
+    assert set(state) == {"head.weight", "head.bias"}
+    assert state["head.weight"].shape == (6, 512)
+    assert [row["epoch"] for row in read_curve(place / "head" / "curve.csv")] == list(range(figures["epochs"]["head"]))
+    assert (place / "head" / "curve.png").exists()
+    assert not list(place.glob("**/*.ckpt"))
     capsys.readouterr()
-    stamp = (folder / "head.safetensors").stat().st_mtime_ns
-    assert finetune(config) == folder
+    stamp = (place / "checkpoint.safetensors").stat().st_mtime_ns
+    assert finetune(config) == place
     assert "Found the finished run" in capsys.readouterr().out
-    assert (folder / "head.safetensors").stat().st_mtime_ns == stamp
-    again = load_file(finetune(small_run("task=finetune", outputs="elsewhere")) / "head.safetensors")
-    assert all(torch.equal(head[name], again[name]) for name in head)
+    assert (place / "checkpoint.safetensors").stat().st_mtime_ns == stamp
+    again = load_file(finetune(small_run("task=finetune", outputs="elsewhere")) / "checkpoint.safetensors")
+    assert all(torch.equal(state[name], again[name]) for name in state)
+
+
+@pytest.mark.parametrize("loss", ["softmax", "triplet"])
+def test_below_the_last_block_nothing_changes_by_a_bit(tuned: Callable[..., Path], cache: str, loss: str) -> None:
+    place = tuned(f"task.loss={loss}", "task.per_person=2", "task.batch_size=6")
+    before, after = FaceNet("casia", cache), FaceNet("casia", cache, str(place))
+    moved = {name for name, value in after.state_dict().items() if not torch.equal(value, before.state_dict()[name])}
+    assert moved
+    assert all(name.startswith(LAST_BLOCK) for name in moved)
+    assert not any("running" in name or "num_batches" in name for name in moved)  # BatchNorm statistics
+    assert {name.removeprefix("recognizer.") for name in load_file(place / "checkpoint.safetensors")} == {
+        *moved, "head.weight", "head.bias"
+    }  # fmt: skip
+    assert not any(module.training for module in after.modules())
+    details = json.loads((place / "checkpoint.json").read_text())
+    assert details["mode"] == "last_block"
+    assert details["recipe"]["task"]["loss"] == loss
+    assert details["base"] == fingerprint(before)
+    assert details["revision"] == revision()
+    assert details["metrics"]["clear/facenet/accuracy"]["n"] == 12
+    assert sorted(path.name for path in place.iterdir()) == [
+        "checkpoint.json", "checkpoint.safetensors", "config.yaml", "confusions.csv", "head", "last_block",
+        "metrics.json", "training_people.txt",
+    ]  # fmt: skip
+
+
+def test_the_checkpoint_carries_on_in_evaluate_and_refuses_another_split(
+    tuned: Callable[..., Path], small_run: Callable[..., Config]
+) -> None:
+    place = tuned()
+    few = ("masker=random", "inpainter=fill", "attacks=none", "logger=csv")
+    figures = json.loads((evaluate(small_run(*few, f"recognizer.checkpoint='{place}'")) / "metrics.json").read_text())
+    assert figures["metrics"]["clear/facenet/accuracy"]["value"] == 1
+    with pytest.raises(InputError, match=r"recognizer.checkpoint='.*' was fine-tuned on the split \w+, and this run's"):
+        evaluate(small_run(*few, f"recognizer.checkpoint='{place}'", "seed=1"))
+    with pytest.raises(InputError, match=r"recognizer.checkpoint must be null for task=finetune"):
+        finetune(small_run("task=finetune", f"recognizer.checkpoint='{place}'"))
+
+
+def test_the_checksum_is_of_keys_people_and_roles(photos: Path, cache: str) -> None:
+    enrolment = enrol(folder(str(photos)), 0.6, 0, cache, Stages())
+    first = split_checksum(enrolment)
+    turned = enrolment._replace(gallery=enrolment.gallery.select(reversed(range(len(enrolment.gallery)))))
+    assert split_checksum(turned) == first
+    for other in (
+        enrol(folder(str(photos)), 0.6, 1, cache, Stages()),
+        enrol(folder(str(photos)), 0.8, 0, cache, Stages()),
+        enrolment._replace(people=["someone", *enrolment.people[1:]]),
+        enrolment._replace(gallery=enrolment.probes, probes=enrolment.gallery),
+    ):
+        assert split_checksum(other) != first
+    refuse_another_split(nn.Linear(1, 1), enrolment)  # not fine-tuned: fits every split
+
+
+def test_a_checkpoint_is_refused_where_it_does_not_belong(
+    tuned: Callable[..., Path], cache: str, tmp_path: Path
+) -> None:
+    place = tmp_path / "copy"
+    shutil.copytree(tuned(), place)
+    with pytest.raises(InputError, match=r"recognizer.checkpoint must be a folder that task=finetune made"):
+        FaceNet("casia", cache, str(tmp_path / "none"))
+    assert read_checkpoint(place).state.keys() == read_checkpoint(place / "checkpoint.safetensors").state.keys()
+    details = json.loads((place / "checkpoint.json").read_text())
+    (place / "checkpoint.json").write_text(json.dumps(details | {"base": "0"}))
+    with pytest.raises(InputError, match=r"was fine-tuned from other weights than recognizer.weights=casia"):
+        FaceNet("casia", cache, str(place))
+    (place / "checkpoint.json").unlink()
+    with pytest.raises(InputError, match=r"with its .json beside it"):
+        FaceNet("casia", cache, str(place))
+
+
+def test_a_killed_run_goes_on_and_ends_where_it_would_have(
+    tuned: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = tuned("task.epochs=3", outputs="whole")
+    step = Tuning.training_step
+
+    def dying(self: Tuning, batch: list[Tensor], number: int) -> Tensor:
+        if self.current_epoch == 2:
+            raise KeyboardInterrupt("power cut")
+        return step(self, batch, number)
+
+    monkeypatch.setattr(Tuning, "training_step", dying)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        tuned("task.epochs=3", outputs="killed")
+    steps: list[int] = []
+
+    def counting(self: Tuning, batch: list[Tensor], number: int) -> Tensor:
+        steps.append(self.current_epoch)
+        return step(self, batch, number)
+
+    monkeypatch.setattr(Tuning, "training_step", counting)
+    place = tuned("task.epochs=3", outputs="killed")
+    assert min(steps) == 0  # the head's
+    assert set(steps[:1]) == {2}  # the last block's
+    one, two = (load_file(path / "checkpoint.safetensors") for path in (whole, place))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert [row["epoch"] for row in read_curve(place / "last_block" / "curve.csv")] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("mode", ["full", "last_block"])
+def test_each_mode_trains_its_part_and_no_more(
+    small_run: Callable[..., Config], cache: str, photos: Path, mode: str
+) -> None:
+    recipe = read_recipe(small_run("task=finetune", f"task.mode={mode}").task)
+    enrolment = enrol(folder(str(photos)), 0.6, 0, cache, Stages())
+    recognizer = FaceNet("casia", cache)
+    part = trained_part(recognizer, recipe, enrolment, cache, Stages())
+    trained = {name for name, value in recognizer.named_parameters() if value.requires_grad}
+    assert trained
+    assert all(name.startswith(LAST_BLOCK) for name in trained) == (mode == "last_block")
+    row = part.gallery[0][None]
+    face = enrolment.gallery[0].images
+    torch.testing.assert_close(part.embedder(row), FaceNet("casia", cache)(face))
+
+
+def test_all_of_the_network_is_trained_and_loaded_again(tuned: Callable[..., Path], cache: str) -> None:
+    place = tuned("task.mode=full", "task.epochs=1", "task.learning_rate=1e-4", "task.variants=3", "task.accumulate=2")
+    before, after = FaceNet("casia", cache).state_dict(), FaceNet("casia", cache, str(place)).state_dict()
+    moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert {"network.conv2d_1a.conv.weight", "network.repeat_2.9.conv2d.bias", "network.last_linear.weight"} <= moved
+    assert not any("running" in name or "num_batches" in name for name in moved)
+    figures = json.loads((place / "metrics.json").read_text())["metrics"]
+    assert figures["clear/facenet/accuracy"]["value"] == 1
+    assert figures["clear/untouched/nearest_centroid"]["value"] == 1
+
+
+def test_the_other_recognisers_keep_to_their_heads(small_run: Callable[..., Config]) -> None:
+    with pytest.raises(InputError, match=r"task.mode=last_block needs recognizer=facenet, .* got Dlib"):
+        finetune(small_run("task=finetune", "recognizer=dlib", "task.mode=last_block"))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("task.mode=all", r"task.mode must be one of .* got 'all'"),
+        ("task.loss=hinge", r"task.loss must be one of .* got 'hinge'"),
+        ("task.held_out=1", r"task.held_out must be a share of the people, in \[0, 1\), got 1"),
+        ("task.loss=triplet", r"task.per_person must be at least 2 for task.loss=triplet, which compares them, got 1"),
+        ("task.balance=2", r"task.balance must be in \[0, 1\], got 2"),
+        ("task.accumulate=0", r"task.accumulate must be at least 1, got 0"),
+        ("task.scale=-1", r"task.scale must be above 0 .* got -1"),
+        ("task.augment.crop=0.9", r"task.augment.crop must be in \[0, 0.3\], got 0.9"),
+        ("head.loss=triplet", r"head.loss=triplet trains an embedding"),
+        ("head.learning_rate=0.0", r"head.learning_rate must be above 0, got 0.0"),
+    ],
+)
+def test_a_knob_out_of_range_is_refused_by_name(small_run: Callable[..., Config], override: str, message: str) -> None:
+    with pytest.raises((InputError, InstantiationException), match=message):
+        finetune(small_run("task=finetune", override))
+
+
+@pytest.mark.parametrize("head", ["arcface", "cosface"])
+def test_every_head_names_the_people(small_run: Callable[..., Config], head: str) -> None:
+    place = finetune(small_run("task=finetune", f"head={head}"))
+    assert json.loads((place / "metrics.json").read_text())["metrics"]["clear/facenet/accuracy"]["value"] == 1

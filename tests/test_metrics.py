@@ -10,9 +10,10 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from sklearn.metrics import accuracy_score, top_k_accuracy_score
 from torch.nn import functional as F
 
+from veil.metrics.comparison import rank
 from veil.metrics.flags import raise_flags
 from veil.metrics.intervals import Interval, bootstrap_mean, people_mean
-from veil.metrics.privacy import TAR, Accuracy, ClearAccuracy, ClearRank, ClearTAR, Fooled, IdentityCosine, Rank
+from veil.metrics.privacy import Accuracy, ClearAccuracy, Fooled, IdentityCosine
 from veil.metrics.utility import PSNR, SSIM, Coverage, Detected
 from veil.panel import PICTURE, assign, values
 from veil.types import Faces, view
@@ -29,15 +30,11 @@ def scores() -> tuple[torch.Tensor, torch.Tensor]:
 def test_rank_equals_scikit_learn(scores: tuple[torch.Tensor, torch.Tensor], k: int) -> None:
     matches, identities = scores
     expected = top_k_accuracy_score(identities, matches, k=k)
-    for metric, name in ((Rank(k), "anonymized_matches"), (ClearRank(k), "matches")):
-        metric.update(**{name: matches}, identities=identities)
-        assert metric.compute().value == pytest.approx(expected)
+    assert (rank(matches, identities) <= k).double().mean().item() == pytest.approx(expected)
 
 
-def test_rank_counts_ties_against_the_attacker_never_for_veil() -> None:
-    metric = Rank(1)
-    metric.update(anonymized_matches=torch.tensor([[0.5, 0.5, 0.1]]), identities=torch.tensor([0]))
-    assert metric.compute().value == 0
+def test_rank_counts_ties_against_the_attacker() -> None:
+    assert rank(torch.tensor([[0.5, 0.5, 0.1]]), torch.tensor([0])).item() == 2
 
 
 def test_accuracy_equals_scikit_learn(scores: tuple[torch.Tensor, torch.Tensor]) -> None:
@@ -163,6 +160,11 @@ def test_flags_say_what_failed() -> None:
     assert "3 people have one photo" in raise_flags(good, **quiet | {"single_photo": 3})[0]
     weak = good | {"clear/facenet/accuracy": Interval(0.5, 0.4, 0.6, 80)}
     assert "weak recogniser: clear/facenet/accuracy is 0.500" in raise_flags(weak, **quiet)[0]
+    assert "same face for every seed" in raise_flags(good, **quiet, same_for_every_seed=True)[0]
+    known = raise_flags(good, **quiet, trained_on={"inpainter x": 3, "dlib": 0}, people=30)
+    assert known == ["inpainter x was trained on 3 of the 30 evaluated people: its figures flatter it"]
+    assert raise_flags(good, **quiet, formats=["jpeg"]) == []
+    assert "mixed image formats (jpeg, png)" in raise_flags(good, **quiet, formats=["jpeg", "png"])[0]
     wide = good | {"privacy/facenet/fooled": Interval(0.5, 0.3, 0.7, 80)}
     assert "+-20 points" in raise_flags(wide, **quiet)[0]
 
@@ -170,8 +172,8 @@ def test_flags_say_what_failed() -> None:
 def test_metrics_are_named_after_their_recogniser_and_not_merged() -> None:
     template = instantiate(compose_config().metrics)
     asked = assign(template, "facenet", ["dlib"])
-    assert {"privacy/facenet/rank1", "privacy/facenet/fooled"} <= set(asked["facenet"])
-    assert "privacy/dlib/rank1" in asked["dlib"]
+    assert {"privacy/facenet/cosine", "privacy/facenet/fooled"} <= set(asked["facenet"])
+    assert "privacy/dlib/cosine" in asked["dlib"]
     assert "privacy/dlib/fooled" not in asked["dlib"]  # it has no classifier
     assert "utility/ssim" in asked[PICTURE]
     assert not any("{" in name for metrics in asked.values() for name in metrics)
@@ -188,22 +190,6 @@ def test_metrics_are_named_after_their_recogniser_and_not_merged() -> None:
     assert columns["check/coverage"] == [0, 0]
     assert columns["utility/detected"] == [1, 1]
     assert columns["utility/landmarks_found"] == [0, 0]
-
-
-def test_tar_by_hand() -> None:
-    evidence = {
-        "enrolled": torch.tensor([0, 0, 1, 1]),
-        "identities": torch.tensor([0, 1]),
-        "thresholds": {1e-3: 0.5},
-    }
-    scores = torch.tensor([[0.6, 0.4, 0.9, 0.9], [0.9, 0.9, 0.7, 0.8]])
-    for metric, name in ((TAR(1e-3), "anonymized_scores"), (ClearTAR(1e-3), "scores")):
-        metric.update(**{name: scores}, **evidence)
-        assert metric.compute().value == pytest.approx((0.5 + 1) / 2)
-    unsupported = TAR(1e-4)
-    unsupported.update(anonymized_scores=scores, **evidence)
-    assert unsupported.compute() is None
-    assert "too few impostor pairs" in unsupported.undefined
 
 
 def test_a_judge_that_is_the_white_box_is_flagged() -> None:

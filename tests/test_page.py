@@ -1,5 +1,6 @@
 """The page of a run, as files and in a real browser without network."""
 
+import csv
 import html
 import json
 import re
@@ -205,3 +206,21 @@ def test_headings_are_nested_and_pictures_have_words(folder: Path) -> None:
     assert all('alt="' in image for image in re.findall(r"<img[^>]*>", outside))
     assert all('scope="' in cell for cell in re.findall(r"<th[ >][^>]*", outside))
     assert outside.count('role="img" aria-label="') == 4
+
+
+def test_groups_and_what_the_reversal_rebuilt_are_shown(folder: Path) -> None:
+    page = write_page(folder)
+    assert "Groups" not in text(page)
+    assert "rebuilt" not in page.read_text().split("<main>")[1].split("reversal was run")[0]
+    group = {"attack": "naive", "judge": "dlib", "label": "glasses", "low": 0.1, "high": 0.9, "photos": 6, "people": 5}
+    write_csv(
+        [group | {"group": "False", "rank1": 0.25}, group | {"group": "True", "rank1": 0.5}], folder / "groups.csv"
+    )
+    with (folder / "manifest.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    write_csv([row | {"rebuilt": row["result"]} for row in rows], folder / "manifest.csv")
+    page = write_page(folder)
+    said = text(page)
+    assert "naive by dlib" in said
+    assert said.index("glasses True 50") < said.index("glasses False 25")  # the least protected first
+    assert page.read_text().count("Face that the reversal rebuilt of person") == PEOPLE

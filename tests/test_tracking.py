@@ -12,6 +12,7 @@ from pytorch_lightning.loggers import WandbLogger
 from veil.config import Config
 from veil.store import evaluation_folder
 from veil.tasks.evaluate import evaluate
+from veil.tasks.finetune import finetune
 from veil.tracking import flat, publish
 
 
@@ -49,6 +50,19 @@ def test_wandb_gets_figures_and_pictures_but_originals_only_when_asked(
     assert run.job_type == "evaluate"
     assert run.config["masker/centre_bias"] == 1.0
     assert list((tmp_path / "outputs" / "wandb").glob("offline-run-*/*.wandb"))
+
+
+def test_wandb_gets_the_learning_curve_and_who_is_mistaken_for_whom_without_names(
+    small_run: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noted: set[str] = set()
+    tables: dict[str, list[str]] = {}
+    monkeypatch.setattr(WandbLogger, "log_metrics", lambda self, metrics, step=None: noted.update(metrics))
+    monkeypatch.setattr(WandbLogger, "log_table", lambda self, key, columns, data: tables.update({key: columns}))
+    monkeypatch.setattr(WandbLogger, "log_image", lambda *args: pytest.fail("a picture"))
+    finetune(small_run("task=finetune", "head.epochs=2", "logger=wandb"))
+    assert noted >= {"train/loss", "val/loss", "val/accuracy", "train/seconds", "clear/facenet/accuracy/value"}
+    assert tables == {"confusions": ["label", "probes", "accuracy", "taken_for_label", "times"]}
 
 
 def test_csv_logger_writes_the_figures(small_run: Callable[..., Config], tmp_path: Path) -> None:

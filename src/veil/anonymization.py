@@ -53,6 +53,15 @@ class Anonymization(pl.LightningModule):
             return self.inpainter(faces, masks), masks
 
     @torch.no_grad()
+    def repeats_itself(self, faces: Faces) -> bool:
+        """Whether an inpainter that should draw each face anew paints the same under every seed."""
+        if not getattr(self.inpainter, "stochastic", False):
+            return False
+        painted, masks = self(faces)
+        again = self.inpainter(faces._replace(seeds=faces.seeds + 1), masks)
+        return torch.equal(as_saved(painted, "png"), as_saved(again, "png"))
+
+    @torch.no_grad()
     def test_step(self, faces: Faces, _: int) -> None:
         """Anonymise and measure: judges see what the file holds, 8 bits a channel, compression included."""
         painted, masks = self(faces)

@@ -1,8 +1,11 @@
 """The schema that every run is checked against before anything loads."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -58,6 +61,8 @@ class Config:
     masker: Any = MISSING
     inpainter: Any = MISSING
     attacks: Any = MISSING
+    controls: Any = MISSING
+    features: Any = MISSING
     metrics: Any = MISSING
     trainer: Any = MISSING
     logger: Any = MISSING
@@ -65,6 +70,8 @@ class Config:
     cells: int | None = 16
     seed: int = 0
     split: Split = field(default_factory=Split)
+    groups: list[str] | None = None
+    attributes: bool = False
     batch_size: int = 16
     workers: int = 0
     on_error: str = "raise"
@@ -92,6 +99,23 @@ class Config:
             raise InputError(f"on_error must be one of {ON_ERROR}, got {self.on_error!r}")
         if self.image_format not in IMAGE_FORMATS:
             raise InputError(f"image_format must be one of {IMAGE_FORMATS}, got {self.image_format!r}")
+
+
+def compose(*overrides: str, conf: str | Path) -> Config:
+    """What `python run.py <overrides>` hands to its task, for notebooks and scripts: `compose("seed=1", conf="conf")`.
+
+    Args:
+        conf: the folder with `config.yaml`.
+
+    """
+    with initialize_config_dir(str(Path(conf).resolve()), version_base="1.3"):
+        cfg = hydra_compose("config", overrides=list(overrides), return_hydra_config=True)
+        HydraConfig.instance().set_config(cfg)
+        task = cfg.copy()
+        OmegaConf.set_struct(task, False)
+        OmegaConf.set_readonly(task, False)
+        del task["hydra"]
+        return validate(task)
 
 
 def validate(cfg: DictConfig) -> Config:

@@ -77,6 +77,14 @@ def split_folder(config: Config) -> "RunFolder":
     return RunFolder(str(Path(config.cache).expanduser()), place, contents, knob="cache")
 
 
+def trunk_folder(config: Config, mode: str, loss: str) -> "RunFolder":
+    """`outputs/finetune/<data>/<recognizer>/<mode>/<loss>/seed=0-<digest>`."""
+    parts = ("task", "data", "recognizer", "head", "split", "seed")
+    contents = {name: value for name, value in asdict(config).items() if name in parts}
+    place = Path("finetune", config.choices.data, config.choices.recognizer, mode, loss)
+    return RunFolder(config.outputs, place / f"seed={config.seed}-{digest(contents)}", contents)
+
+
 class RunFolder:
     """A folder that appears when its run is complete.
 

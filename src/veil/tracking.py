@@ -65,6 +65,7 @@ def publish(logger: Logger, run: RunFolder) -> None:
     if isinstance(logger, VeilWandb):
         _log_pictures(logger, run)
         logger.experiment.summary["flags"] = figures["flags"]
+        _log_confusions(logger, run)
     logger.finalize("success")
     if isinstance(logger, WandbLogger):
         experiment = logger.experiment
@@ -82,6 +83,16 @@ def _log_pictures(logger: VeilWandb, run: RunFolder) -> None:
     shown = rows[:: max(len(rows) // IMAGES, 1)][:IMAGES]
     for kind in ("mask", "result", *(["original"] if logger.originals else [])):
         logger.log_image(f"pictures/{kind}", [str(run.path / row[kind]) for row in shown])  # no names
+
+
+def _log_confusions(logger: VeilWandb, run: RunFolder) -> None:
+    """Who is mistaken for whom, by number: no photos, no names."""
+    confusions = run.path / "confusions.csv"
+    if confusions.exists():
+        with confusions.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        columns = ["label", "probes", "accuracy", "taken_for_label", "times"]
+        logger.log_table("confusions", columns, [[row[column] for column in columns] for row in rows])
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -6,12 +6,11 @@ from typing import NamedTuple
 import numpy as np
 
 from veil.attacks.figures import Outcome, figures, headline, limits_of, outcome, prefix_of, score_arrays
-from veil.attacks.material import Attempt, Material, clear_comparison, first, identities
+from veil.attacks.groups import by_groups, chosen_labels
+from veil.attacks.material import Attempt, Material, clear_comparison
 from veil.metrics.intervals import Interval
-from veil.metrics.realism import kernel_distance_interval
 from veil.store import Row
-
-PHOTOS = 2  # of each person that results are compared with by KID
+from veil.types import Images
 
 Attack = Callable[[Material, str], Attempt]
 
@@ -23,16 +22,25 @@ class Findings(NamedTuple):
     absent: dict[str, str]
     columns: list[Row]  # for each probe: rank-1 of each attack and judge
     scores: dict[str, np.ndarray]
+    groups: list[Row]  # rank-1 by group of photos, where the data has labels
+    rebuilt: Images | None  # the probes as the reversal makes them out
 
 
-def campaign(material: Material, attacks: Mapping[str, Attack]) -> Findings:
-    """Attack the evaluated people's probes in every way, each judge for itself."""
+def campaign(material: Material, attacks: Mapping[str, Attack], groups: list[str] | None = None) -> Findings:
+    """Attack the evaluated people's probes in every way, each judge for itself.
+
+    Args:
+        groups: labels of the data by which rank-1 is split; `None` is every one.
+
+    """
     metrics: dict[str, Interval] = {}
     absent: dict[str, str] = {}
     scores: dict[str, np.ndarray] = {}
     cells: dict[tuple[str, str], Outcome] = {}
     keys = list(material.evaluation.probes.keys)
     columns: list[Row] = [{} for _ in keys]
+    labels = chosen_labels(material.evaluation.probes.labels, groups)
+    rebuilt: Images | None = None
     for judge in material.recognizers:
         for attack, run in attacks.items():
             attempt = run(material, judge)
@@ -40,6 +48,7 @@ def campaign(material: Material, attacks: Mapping[str, Attack]) -> Findings:
             found, missing = figures(result, prefix_of(attack, judge))
             metrics, absent = metrics | found, absent | missing
             scores |= score_arrays(attack, judge, result)
+            rebuilt = attempt.rebuilt if rebuilt is None else rebuilt
             for row, rank in zip(columns, result.ranks, strict=True):
                 row[f"{prefix_of(attack, judge)}/rank1"] = float(rank == 1)
         limits = limits_of_clear(material, judge)
@@ -51,13 +60,9 @@ def campaign(material: Material, attacks: Mapping[str, Attack]) -> Findings:
     if attacks:
         found, missing = headline(metrics, cells, material.whitebox, keys)
         metrics, absent = metrics | found, absent | missing
-    for judge in material.recognizers:
-        realism = distance(material, judge)
-        if isinstance(realism, str):
-            absent[f"utility/kid/{judge}"] = realism
-        else:
-            metrics[f"utility/kid/{judge}"] = realism
-    return Findings(metrics, absent, columns, scores)
+    split = by_groups(cells, labels)
+    metrics, absent = metrics | split.metrics, absent | split.absent
+    return Findings(metrics, absent, columns, scores, split.rows, rebuilt)
 
 
 def clear_outcome(material: Material, judge: str, limits: Mapping[float, float]) -> Outcome:
@@ -71,16 +76,3 @@ def limits_of_clear(material: Material, judge: str) -> Mapping[float, float]:
     """Thresholds in the judge's own embedding."""
     clear = clear_comparison(material, judge, material.evaluation)
     return limits_of(Attempt(clear, clear, None))
-
-
-def distance(material: Material, judge: str) -> Interval | str:
-    """KID between the results and clear gallery photos of other people, on the judge's embeddings of mean square 1."""
-    probes = material.evaluation.probes
-    gallery = first(material.evaluation.gallery, PHOTOS)
-    results, clear = material.anonymized(judge, probes), material.clear(judge, gallery)
-    found, shown = results.any(dim=1), clear.any(dim=1)
-    people, others = identities(probes)[found], identities(gallery)[shown]
-    if min(len(people.unique()), len(others.unique())) < 4:
-        return f"the judge finds the faces of fewer than 4 people: {len(people.unique())} of {len(probes)} results"
-    scale = results.shape[1] ** 0.5
-    return kernel_distance_interval(results[found] * scale, clear[shown] * scale, people, others)

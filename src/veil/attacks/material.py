@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
-from veil.data.faces import FaceSet, Side, join
+from veil.data.faces import FaceSet, Side, join, moved
 from veil.metrics.comparison import Comparison
 from veil.pictures import save, to_pixels
 from veil.progress import Stages
@@ -24,6 +24,7 @@ class Attempt(NamedTuple):
     target: Comparison  # anonymised probes of the evaluated people against what the attacker holds
     clear: Comparison  # clear probes of the evaluated people against their clear gallery: sets thresholds
     attackers: Comparison | None  # as `target`, of attacker people: calibrates the posterior; None where there are none
+    rebuilt: Images | None = None  # the evaluated people's probes as the attacker makes them out, where he does
 
 
 class Anonymizer:
@@ -65,9 +66,7 @@ class Anonymizer:
 
     @torch.no_grad()
     def _keep(self, batch: Faces, places: Iterator[Path]) -> None:
-        images, identities, seeds = (part.to(self.device) for part in batch[:3])
-        moved = Faces(images, identities, seeds, batch.keys)
-        for pixels, path in zip(to_pixels(self.repaint(moved)), places, strict=False):
+        for pixels, path in zip(to_pixels(self.repaint(moved(batch, self.device))), places, strict=False):
             partial = path.with_name(f"{path.stem}.{os.getpid()}.partial.png")
             save(pixels, partial)
             partial.replace(path)

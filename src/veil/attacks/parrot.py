@@ -1,5 +1,7 @@
 """The attacker who runs our own pipeline and learns from what comes out."""
 
+import numpy as np
+
 from veil.attacks.adapt import adapt, separation
 from veil.attacks.material import Attempt, Material, first, identities, pictures
 from veil.config import InputError
@@ -59,5 +61,6 @@ def together(side: Side, photos: int) -> FaceSet:
         [*side.probes.identities, *side.gallery.identities],
         [*side.probes.numbers, *side.gallery.numbers],
         side.probes.seed,
+        {name: np.concatenate([values, side.gallery.labels[name]]) for name, values in side.probes.labels.items()},
     )
     return first(both, photos)

@@ -39,4 +39,4 @@ def reversal(material: Material, judge: str, photos: int = 10, steps: int = 300)
         seen = material.embed(material.recognizers[judge], rebuilt(side.probes), f"reversal {judge}")
         return Comparison(seen, identities(side.probes), clear.templates, clear.enrolled)
 
-    return attempt(material, judge, compare)
+    return attempt(material, judge, compare)._replace(rebuilt=rebuilt(material.evaluation.probes))

@@ -107,6 +107,12 @@ def join(faces: Sequence[Faces]) -> Faces:
     return Faces(torch.cat(images), torch.cat(identities), torch.cat(seeds), sum(keys, ()))
 
 
+def moved(faces: Faces, device: torch.device) -> Faces:
+    """The same batch on a device."""
+    images, identities, seeds = (part.to(device) for part in faces[:3])
+    return Faces(images, identities, seeds, faces.keys)
+
+
 def enrol(photos: Photos, share: float, seed: int, cache: str, stages: Stages, on_error: str = "raise") -> Enrolment:
     """Align every photo (cached by content) and split each person's into gallery and probes.
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from veil.config import InputError
+from veil.data.known import read_people
 from veil.inpainters import composite
 from veil.types import CROP, VIEW, Faces, Images, Masks
 
@@ -66,6 +67,8 @@ class DiffusionInpainter:
         feather: px, soft rim inside the mask (`composite.paste_back`).
 
     """
+
+    stochastic = True  # its results depend on the faces' seeds
 
     def __init__(
         self,
@@ -127,7 +130,7 @@ class DiffusionInpainter:
             pipeline.to(self.device)
         if compile:
             denoiser.compile()
-        self.pipeline = pipeline
+        self.pipeline, self.training_people = pipeline, read_people(packaged_model(model))
         self.steps, self.strength = steps, strength
         free = hasattr(type(pipeline), "do_classifier_free_guidance")  # else guidance is one of the model's inputs
         self.guidance = 1.0 if free and (guidance <= 1 or prompt == negative_prompt) else guidance
@@ -207,6 +210,8 @@ class DiffusionInpainter:
 
 class VaeRoundTrip(DiffusionInpainter):
     """Encode and decode without a mask or a denoising step: what the autoencoder alone does to a face (a control)."""
+
+    stochastic = False
 
     @torch.no_grad()
     def _repaint(self, fields: Images, masks: Masks, seeds: list[int]) -> Images:

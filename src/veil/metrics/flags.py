@@ -20,6 +20,10 @@ def raise_flags(
     not_found: Sequence[str],
     single_photo: int,
     not_held_out: Sequence[str] = (),
+    same_for_every_seed: bool = False,
+    trained_on: Mapping[str, int] | None = None,
+    people: int = 0,
+    formats: Sequence[str] = (),
 ) -> list[str]:
     """One sentence for each assumption that failed.
 
@@ -30,6 +34,10 @@ def raise_flags(
         not_found: keys of photos without a detected face.
         single_photo: people with one photo, who have no probe.
         not_held_out: judges that are the white box.
+        same_for_every_seed: the diffusion model's results do not depend on the seed.
+        trained_on: for each model, how many of the evaluated people it was trained on.
+        people: how many are evaluated.
+        formats: of the photos' files.
 
     """
     flags = []
@@ -50,6 +58,13 @@ def raise_flags(
         ):
             flags.append(f"wide interval: {name} is known to +-{50 * (figure.high - figure.low):.0f} points only")
     flags += [f"judge {judge} is the white box: it is not held out" for judge in not_held_out]
+    if same_for_every_seed:
+        flags.append("the inpainter paints the same face for every seed: what it leaves is no chance result")
+    for model, known in (trained_on or {}).items():
+        if known:
+            flags.append(f"{model} was trained on {known} of the {people} evaluated people: its figures flatter it")
+    if len(formats) > 1:
+        flags.append(f"mixed image formats ({', '.join(formats)}): compression may tell people apart")
     if not_found:
         flags.append(f"no face found in {len(not_found)} photos, which are left out: {', '.join(not_found[:5])}")
     if single_photo:

@@ -53,14 +53,9 @@ def by_group(values: Values, people: People, groups: Shaped[np.ndarray, " n"], r
     The gap's interval covers every pair of groups at once, so that looking for the largest gap is paid for: from the
     groups' own intervals (Zou and Donner 2008, MOVER), widened as Tukey and Kramer's range test is (Hayter 1984). A
     gap of which low is 0 may be chance. Groups of 40 people that are alike are covered in 93 % of simulated data sets,
-    of 120 in 95 %; more where they differ.
-
-    Raises ValueError where a person is in two groups.
+    of 120 in 95 %; more where they differ. Where photos of one person are in several groups, the groups' means rise and
+    fall together, which the gap's interval does not use: it is too wide rather than too narrow.
     """
-    pairs = np.unique(np.stack([people.astype(str), groups.astype(str)]), axis=1)
-    twice = [person for person, count in zip(*np.unique(pairs[0], return_counts=True), strict=True) if count > 1]
-    if twice:
-        raise ValueError(f"groups: a person must be in one group, got person {twice[0]} in several")
     names = [str(name) for name in np.unique(groups)]
     inside = [groups.astype(str) == name for name in names]
     means = [bootstrap_mean(values[part], people[part], resamples, seed) for seed, part in enumerate(inside)]

@@ -6,7 +6,11 @@ from facenet_pytorch import InceptionResnetV1
 from torch import nn
 from torch.nn import functional as F
 
+from veil.checkpoint import Checkpoint, read_checkpoint
+from veil.config import InputError
+from veil.data.known import read_people
 from veil.recognizers import weights as sources
+from veil.recognizers.embed import fingerprint
 from veil.types import Embeddings, Images, view
 
 
@@ -17,13 +21,17 @@ class FaceNet(nn.Module):
         weights: `casia` (the frozen graph that installs with Veil), `casia_webface` or `vggface2` (facenet-pytorch's
             downloads), or the path of a state dict (`.pt`, `.safetensors`).
         cache: folder for the converted weights.
+        checkpoint: a folder that `task=finetune` made from these weights, or the safetensors file in it.
 
     """
 
     input_size = 160  # px
     layers = ("conv2d_4b", "repeat_1", "mixed_6a", "repeat_2", "mixed_7a", "repeat_3", "block8")  # that GradCAM may see
 
-    def __init__(self, weights: str, cache: str) -> None:
+    checkpoint: Checkpoint | None
+    training_people: frozenset[str] = frozenset()  # whom the trunk was fine-tuned on (`veil.data.known`)
+
+    def __init__(self, weights: str, cache: str, checkpoint: str | None = None) -> None:
         super().__init__()
         if weights == "casia":
             state = sources.packaged_facenet(cache)
@@ -39,6 +47,18 @@ class FaceNet(nn.Module):
         self.network = InceptionResnetV1()
         self.network.load_state_dict({name: value for name, value in state.items() if not name.startswith("logits.")})
         self.requires_grad_(False).eval()
+        self.checkpoint = None if checkpoint is None else self._tuned(weights, checkpoint)
+
+    def _tuned(self, weights: str, place: str) -> Checkpoint:
+        """Take over what was trained, above the weights that it was trained above."""
+        checkpoint = read_checkpoint(place)
+        if checkpoint.details["base"] != fingerprint(self):
+            raise InputError(
+                f"recognizer.checkpoint={place!r} was fine-tuned from other weights than recognizer.weights={weights}"
+            )
+        self.load_state_dict(self.state_dict() | checkpoint.trunk())
+        self.training_people = read_people(checkpoint.path.parent)
+        return checkpoint
 
     @property
     def last_block(self) -> nn.Sequential:

@@ -17,7 +17,7 @@ from veil.config import InputError
 from veil.report.curves import read_scores
 from veil.report.figures import Drawing, cumulative_matches, detection_errors, distributions
 from veil.report.people import extremes, pictures, ranked
-from veil.report.tables import page_tables
+from veil.report.tables import group_tables, page_tables
 from veil.report.verdict import held_out, verdict
 from veil.report.words import GLOSSARY, percent
 
@@ -51,6 +51,7 @@ def write_page(folder: Path, *, originals: bool = False) -> Path:
         tables=page_tables(figures),
         sections=sections,
         held_out=held_out(config),
+        groups=group_tables(folder / "groups.csv"),
         people=_people(folder, config, originals=originals),
         glossary=GLOSSARY,
         percent=percent,

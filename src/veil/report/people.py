@@ -66,7 +66,7 @@ def pictures(folder: Path, row: Row, *, originals: bool) -> dict[str, str | None
 
     A result that equals its original is an original.
     """
-    kinds = ["mask", "result", *(["original"] if originals else [])]
+    kinds = ["mask", "result", "rebuilt", *(["original"] if originals else [])]
     private = {"result"} if row.get("unchanged") == "True" and not originals else set()
     return {kind: None if kind in private else _inline(folder / row[kind]) for kind in kinds if row.get(kind)}
 

@@ -71,7 +71,27 @@ def _table(runs: Sequence[Run]) -> Table:
     for run in runs:
         cells = [_cell(run["metrics"].get(name)) for name in names]
         table.add_row(*(str(run[key]) for key in settings), *cells, str(len(run["flags"])))
+    table.add_section()
+    for label, floor in _floors(runs[0]).items():
+        table.add_row(
+            label, *[""] * (len(settings) - 1), *(_cell(floor[name]) if name in floor else "" for name in names)
+        )
     return table
+
+
+def _floors(run: Run) -> dict[str, dict[str, Mapping[str, float]]]:
+    """Ceiling and floors of a run's privacy figures, under the names that they bound; a data set's runs share them."""
+    floors: dict[str, dict[str, Mapping[str, float]]] = {}
+    judges = {name.split("/")[1] for name in run["metrics"] if name.startswith("clear/")}
+    for name, figure in run["metrics"].items():
+        kind, *rest = name.split("/")
+        if kind == "clear":
+            floors.setdefault("[dim]clear photos[/]", {})["/".join(["privacy", *rest])] = figure
+        elif name == "control/chance/rank1":
+            floors["[dim]chance[/]"] = {f"privacy/{judge}/rank1": figure for judge in judges}
+        elif kind == "control":
+            floors.setdefault(f"[dim]{rest[0]}, whole view[/]", {})["/".join(["privacy", *rest[1:]])] = figure
+    return floors
 
 
 def _cell(figure: Mapping[str, float] | None) -> str:

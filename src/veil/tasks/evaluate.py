@@ -1,39 +1,34 @@
 """Anonymise the probes, attack the results, measure what is left."""
 
-import json
-import shlex
-from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
-from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from pytorch_lightning.callbacks import LambdaCallback
-from torchmetrics import MetricCollection
 
 from veil.anonymization import Anonymization
-from veil.attacks.campaign import Findings, campaign
+from veil.attacks.attributes import attributes
+from veil.attacks.campaign import campaign
+from veil.attacks.controls import controls
 from veil.attacks.material import Anonymizer, Material
-from veil.config import VIEW_SIZE, Config
-from veil.data.faces import Enrolment, FaceSet, Side, divide
+from veil.attacks.realism import realism
+from veil.checkpoint import refuse_another_split
+from veil.config import Config
+from veil.data.faces import FaceSet, divide, moved
 from veil.judge import Judge
-from veil.metrics.flags import raise_flags
-from veil.metrics.intervals import PeopleMean, people_mean
 from veil.panel import Panel, assign
-from veil.pictures import as_saved, mask_pixels, sample_sheet, save, to_pixels
+from veil.pictures import as_saved, mask_pixels, save, to_pixels
 from veil.progress import Stages, console
 from veil.recognizers.whitebox import WhiteBox, centroids
-from veil.report.page import write_page
 from veil.report.tables import metrics_table
-from veil.store import Row, RunFolder, evaluation_folder, write_csv
-from veil.tasks.finetune import embed_both, fitted_head, quiet_lightning
+from veil.store import Row, RunFolder, evaluation_folder
+from veil.tasks.conclude import Evidence, conclude, keep_rebuilt, trained_on
+from veil.tasks.fit import quiet_lightning
+from veil.tasks.head import embed_both, fitted_head
 from veil.tasks.judges import available, fit_classical
 from veil.tasks.prepare import prepared
 from veil.tracking import publish
 from veil.types import Faces, Images, Masks
-
-SAMPLES = 8  # people shown in samples.png
 
 
 def evaluate(config: Config) -> Path:
@@ -63,10 +58,14 @@ def _make(config: Config, run: RunFolder) -> None:
         device = instantiate(config.trainer).strategy.root_device
         masker, inpainter = instantiate(config.masker), instantiate(config.inpainter)
         name, attacks = config.choices.recognizer, instantiate(config.attacks)
+        floors = instantiate(config.controls)
+        features = {network: part.to(device) for network, part in instantiate(config.features).items()}
         judges, missing = available(config.judges)
         recognizers = {name: instantiate(config.recognizer), **judges}
         asked = assign(instantiate(config.metrics), name, list(judges))
     enrolment = prepared(config, stages)
+    for recognizer in recognizers.values():
+        refuse_another_split(recognizer, enrolment)
     evaluation, attackers = divide(enrolment, config.split.attackers, config.seed, config.split.probes)
     fit_classical(recognizers, enrolment.gallery)
     clear = {
@@ -77,9 +76,7 @@ def _make(config: Config, run: RunFolder) -> None:
     enrolled, people = torch.tensor(enrolment.gallery.identities), enrolment.people
     keys = [*enrolment.gallery.keys, *enrolment.probes.keys]
     known = {judge: dict(zip(keys, torch.cat(parts), strict=True)) for judge, parts in clear.items()}
-    panel_judges = {
-        judge: Judge.of(recognizer, known[judge], evaluation, len(people)) for judge, recognizer in recognizers.items()
-    }
+    panel_judges = {judge: Judge(recognizer, known[judge]) for judge, recognizer in recognizers.items()}
     whitebox = WhiteBox(recognizers[name], head, centroids(clear[name].gallery, enrolled, len(people)))
     with run.writing() as folder:
         module = Anonymization(
@@ -93,6 +90,7 @@ def _make(config: Config, run: RunFolder) -> None:
             stages=stages,
         )
         rows = _anonymize(config, run, module, evaluation.probes, stages)
+        module.to(device)  # Lightning leaves it on the CPU
         results = {row["key"]: folder / row["result"] for row in rows}
         anonymizer = Anonymizer(
             lambda faces: as_saved(module(faces)[0], config.image_format),
@@ -102,18 +100,25 @@ def _make(config: Config, run: RunFolder) -> None:
             stages,
         )
         material = Material(evaluation, attackers, recognizers, known, anonymizer, name, config.seed, stages)
-        findings = campaign(material, attacks)
+        findings = campaign(material, attacks, config.groups)
+        sides = [controls(material, floors, config.controls, config.cache), realism(material, features)]
+        sides += [attributes(material)] if config.attributes else []
+        for measured, unmeasured in sides:
+            findings = findings._replace(metrics=findings.metrics | measured, absent=findings.absent | unmeasured)
         for row, column in zip(rows, findings.columns, strict=True):
             row |= column
-        _conclude(
+        if findings.rebuilt is not None:
+            keep_rebuilt(findings.rebuilt, rows, evaluation.probes, folder)
+        sample = next(iter(evaluation.probes.select(range(min(len(rows), 4))).loader(4)))
+        models = {f"inpainter {config.choices.inpainter}": inpainter, **recognizers}
+        conclude(
             config,
             folder,
-            enrolment,
-            (evaluation, attackers),
-            rows,
-            asked,
+            Evidence(enrolment, evaluation, attackers, rows, asked),
             findings._replace(absent=findings.absent | missing),
             stages,
+            same_for_every_seed=module.repeats_itself(moved(sample, device)),
+            trained_on={model: trained_on(part, enrolment.people, evaluation) for model, part in models.items()},
         )
 
 
@@ -164,69 +169,3 @@ class Writer:
             "mask": f"masks/{number}-masks-label-{label}.png",
             "result": f"results/{number}-generated-label-{label}.{self.image_format}",
         }
-
-
-def _conclude(
-    config: Config,
-    folder: Path,
-    enrolment: Enrolment,
-    sides: tuple[Side, Side],
-    rows: list[Row],
-    asked: Mapping[str, MetricCollection],
-    findings: Findings,
-    stages: Stages,
-) -> None:
-    """Means, intervals, flags, pictures, the page."""
-    evaluation, attackers = sides
-    figures, absent = dict(findings.metrics), dict(findings.absent)
-    people = np.array([row["label"] for row in rows])
-    metrics = {name: metric for collection in asked.values() for name, metric in collection.items()}
-    for name, metric in sorted(metrics.items()):
-        assert isinstance(metric, PeopleMean)
-        values = np.array([np.nan if row[name] is None else row[name] for row in rows])
-        interval = people_mean(values, people, metric.resamples)
-        if interval is None:
-            absent[name] = metric.undefined
-        else:
-            figures[name] = interval
-    figures = dict(sorted(figures.items()))
-    probed = set(enrolment.probes.identities)
-    flags = raise_flags(
-        figures,
-        unchanged=sum(row["unchanged"] for row in rows),
-        faces=len(rows),
-        ratio=config.ratio,
-        cells=(config.cells or VIEW_SIZE) ** 2,
-        not_found=enrolment.not_found,
-        single_photo=len(enrolment.people) - len(probed),
-        not_held_out=[judge for judge, settings in config.judges.items() if settings == config.recognizer],
-    )
-    write_csv(rows, folder / "manifest.csv")
-    shown = _one_a_person(rows)
-    paths = [[folder / row[kind] for row in shown] for kind in ("original", "mask", "result")]
-    sample_sheet(*paths).save(folder / "samples.png")
-    contents = {
-        "metrics": {name: interval._asdict() for name, interval in figures.items()},
-        "flags": flags,
-        "absent": absent,
-        "faces": {
-            "people": len(set(evaluation.gallery.identities)),
-            "attackers": len(set(attackers.gallery.identities)),
-            "gallery": len(evaluation.gallery),
-            "probes": len(rows),
-            "not_found": enrolment.not_found,
-            "quarantined": len(enrolment.unreadable),
-        },
-        "command": shlex.join(["python", "run.py", *HydraConfig.get().overrides.task]),
-        "timings": {stage: round(seconds, 3) for stage, seconds in stages.seconds.items()},
-    }
-    (folder / "metrics.json").write_text(json.dumps(contents, indent=2))
-    np.savez_compressed(folder / "scores.npz", **findings.scores)  # type: ignore[arg-type]
-    write_page(folder, originals=config.logger["originals"])
-
-
-def _one_a_person(rows: list[Row]) -> list[Row]:
-    """The first probe of `SAMPLES` people spread over the data set."""
-    first = list({row["label"]: row for row in reversed(rows)}.values())[::-1]
-    step = max(len(first) // SAMPLES, 1)
-    return first[::step][:SAMPLES]

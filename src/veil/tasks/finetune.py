@@ -1,224 +1,154 @@
-"""Fine-tune a recogniser's head: a linear classifier of the enrolled people on a frozen trunk."""
+"""Fine-tune a recogniser: a classifier on its embeddings, its last block, or all of it."""
 
-import json
-import logging
-import shutil
-import warnings
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
-from jaxtyping import Float
-from pytorch_lightning.callbacks import EarlyStopping, LambdaCallback, ModelCheckpoint
-from pytorch_lightning.loggers import CSVLogger, Logger
-from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.utils.data import DataLoader, TensorDataset
-from torchmetrics.classification import MulticlassAccuracy
+from pytorch_lightning.loggers import Logger
+from torch import nn
 
-from veil.config import Config
-from veil.data.faces import Enrolment, FaceSet
-from veil.metrics.intervals import Interval
-from veil.metrics.privacy import ClearAccuracy
+from veil.checkpoint import changed, split_checksum, write_checkpoint
+from veil.config import Config, InputError
+from veil.data.faces import Enrolment
+from veil.data.known import write_people
+from veil.metrics.comparison import Comparison
 from veil.progress import Stages, console
-from veil.recognizers.embed import clear_embeddings
-from veil.recognizers.weights import read_state, write_state
+from veil.recognizers.embed import fingerprint
+from veil.recognizers.whitebox import centroids
 from veil.report.tables import metrics_table
-from veil.store import head_folder
+from veil.store import RunFolder, head_folder, trunk_folder
+from veil.tasks.fit import fit, is_helper, quiet_lightning
+from veil.tasks.head import conclude, embed_both, fit_head, fitted_head
 from veil.tasks.prepare import prepared
 from veil.tracking import publish
-from veil.types import Embeddings, Identities, Images
-
-Batch = list[Tensor]  # embeddings, identities
-
-
-class HeadTraining(pl.LightningModule):
-    """Linear + softmax on the embeddings of a frozen recogniser (the 2022 study's fine-tuning).
-
-    The trunk stays in eval mode and outside the checkpoints; its embeddings are computed once, by the caller.
-
-    Args:
-        recognizer: the trunk, frozen.
-        size: length of an embedding.
-        people: classes.
-        learning_rate: Adam's, falling to 0 as a cosine over `epochs`.
-        patience: epochs without a lower validation loss before training stops.
-
-    """
-
-    def __init__(
-        self,
-        recognizer: nn.Module,
-        size: int,
-        people: int,
-        learning_rate: float,
-        weight_decay: float,
-        epochs: int,
-        batch_size: int,
-        patience: int,
-    ) -> None:
-        super().__init__()
-        self.recognizer = recognizer.requires_grad_(False).eval()
-        self.head = nn.Linear(size, people)
-        nn.init.zeros_(self.head.weight)  # the loss is convex: no need for random numbers
-        nn.init.zeros_(self.head.bias)
-        self.accuracy = MulticlassAccuracy(people, average="micro")
-        self.learning_rate, self.weight_decay = learning_rate, weight_decay
-        self.epochs, self.batch_size, self.patience = epochs, batch_size, patience
-        self.strict_loading = False  # the trunk is not in the checkpoint
-
-    def train(self, mode: bool = True) -> "HeadTraining":
-        """Train the head; the trunk stays in eval mode."""
-        super().train(mode)
-        self.recognizer.eval()
-        return self
-
-    def forward(self, images: Images) -> Float[Tensor, "b people"]:
-        """Logits of images."""
-        return self.head(self.recognizer(images))
-
-    def training_step(self, batch: Batch, _: int) -> Tensor:
-        """Cross-entropy."""
-        loss = F.cross_entropy(self.head(batch[0]), batch[1])
-        self.log("train/loss", loss, on_step=False, on_epoch=True)
-        return loss
-
-    def validation_step(self, batch: Batch, _: int) -> None:
-        """Loss and accuracy on clear probes."""
-        logits = self.head(batch[0])
-        self.accuracy(logits, batch[1])
-        self.log("val/loss", F.cross_entropy(logits, batch[1]))
-        self.log("val/accuracy", self.accuracy)
-
-    def configure_optimizers(self) -> dict:  # type: ignore[override]
-        """Adam with a cosine schedule by epoch."""
-        optimizer = torch.optim.Adam(self.head.parameters(), self.learning_rate, weight_decay=self.weight_decay)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.epochs)
-        return {"optimizer": optimizer, "lr_scheduler": schedule}
-
-    def on_save_checkpoint(self, checkpoint: dict) -> None:
-        """Leave the trunk out."""
-        state = checkpoint["state_dict"]
-        checkpoint["state_dict"] = {name: value for name, value in state.items() if name.startswith("head.")}
+from veil.training.figures import Figures, clear_figures, confusions, held_out_figures, nearest_centroid
+from veil.training.held_out import held_out_people, positions
+from veil.training.losses import new_loss
+from veil.training.part import Part, trained_part
+from veil.training.people import Labelled, People
+from veil.training.recipe import Augmentation, TrunkFitting
+from veil.training.tuning import Tuning
 
 
 def finetune(config: Config) -> Path:
-    """Train the head, or find it; print its accuracy on clear probes."""
-    run = head_folder(config)
+    """Train what `task.mode` says, or find it; print its figures on clear probes."""
+    recipe = read_recipe(config.task)
+    run = head_folder(config) if recipe.mode == "head" else trunk_folder(config, recipe.mode, recipe.loss)
     if run.complete:
-        console.print(f"Found the finished run in {run.path}")
+        console.print(f"Found the finished run in {run.path}", soft_wrap=True)
     else:
-        stages = Stages()
-        with stages.clock("set-up"):
-            quiet_lightning()
-            enrolment = prepared(config, stages)
-            recognizer = instantiate(config.recognizer)
-        clear = embed_both(recognizer, enrolment, config.cache, stages, config.choices.recognizer)
-        logger = instantiate(config.logger)(name=f"{config.choices.data}-{config.choices.recognizer}")
-        fitted_head(config, recognizer, enrolment, clear, stages, logger)
-        publish(logger, run)
-    console.print(metrics_table(run.metrics()), f"Head: {run.path / 'head.safetensors'}")
+        _make(config, recipe, run)
+    if is_helper():
+        return run.path
+    figures = run.metrics()
+    console.print(metrics_table(figures))
+    for stage, seconds in figures["seconds_per_epoch"].items():
+        console.print(f"{stage}: {figures['epochs'][stage]} epochs of {seconds:.2f} s")
+    console.print(f"Checkpoint: \"recognizer.checkpoint='{run.path}'\"", soft_wrap=True)  # Hydra stumbles over a bare =
     return run.path
 
 
-class Clear(NamedTuple):
-    """Embeddings of the clear photos."""
-
-    gallery: Float[Tensor, "g d"]
-    probes: Float[Tensor, "p d"]
-
-
-def embed_both(recognizer: nn.Module, enrolment: Enrolment, cache: str, stages: Stages, name: str) -> Clear:
-    """Clear embeddings of gallery and probes."""
-    gallery = clear_embeddings(recognizer, enrolment.gallery, cache, stages, f"enrol with {name}")
-    return Clear(gallery, clear_embeddings(recognizer, enrolment.probes, cache, stages, f"probe with {name}"))
+def read_recipe(task: dict[str, Any]) -> TrunkFitting:
+    """The knobs of `conf/task/finetune.yaml`, checked."""
+    knobs = {name: value for name, value in task.items() if not name.startswith("_")}
+    return TrunkFitting(**knobs | {"augment": Augmentation(**knobs["augment"])})
 
 
-def fitted_head(
+def _make(config: Config, recipe: TrunkFitting, run: RunFolder) -> None:
+    stages = Stages()
+    with stages.clock("set-up"):
+        quiet_lightning()
+        recognizer = instantiate(config.recognizer)
+        device = instantiate(config.trainer).strategy.root_device
+    if getattr(recognizer, "checkpoint", None) is not None:
+        raise InputError("recognizer.checkpoint must be null for task=finetune, which begins with recognizer.weights")
+    enrolment = prepared(config, stages)
+    recognizer = recognizer.to(device)
+    if is_helper():  # a process that Lightning started for one of several GPUs
+        part = trained_part(recognizer, recipe, enrolment, config.cache, stages)
+        _train(config, recipe, enrolment, part, part.embed(enrolment, device), run.partial, stages)
+        return
+    logger = instantiate(config.logger)(name=f"{config.choices.data}-{config.choices.recognizer}-{recipe.mode}")
+    if recipe.mode == "head":
+        clear = embed_both(recognizer, enrolment, config.cache, stages, config.choices.recognizer)
+        fitted_head(config, recognizer, enrolment, clear, stages, logger)
+    else:
+        with run.claimed(), run.writing() as folder:
+            _tune(config, recipe, enrolment, recognizer, device, folder, stages, logger)
+    publish(logger, run)
+
+
+def _tune(
     config: Config,
-    recognizer: nn.Module,
+    recipe: TrunkFitting,
     enrolment: Enrolment,
-    clear: Clear,
+    recognizer: nn.Module,
+    device: torch.device,
+    folder: Path,
+    stages: Stages,
+    logger: Logger,
+) -> None:
+    """Train, fit a classifier of everybody on top, measure before and after."""
+    base, before = fingerprint(recognizer), {name: value.clone() for name, value in recognizer.state_dict().items()}
+    part = trained_part(recognizer, recipe, enrolment, config.cache, stages)
+    with stages.clock("embed"):
+        untouched = part.embed(enrolment, device)
+    _train(config, recipe, enrolment, part, untouched, folder, stages, logger)
+    with stages.clock("embed"):
+        tuned = part.embed(enrolment, device)
+    head = fit_head(config, tuned, len(enrolment.people), folder, stages)
+    details = {"mode": recipe.mode, "base": base, "recipe": {"task": config.task, "head": config.head}}
+    trunk = changed(before, recognizer.state_dict())
+    held = held_out_people(enrolment.people, recipe.held_out, config.seed)
+    figures = _compare(config.choices.recognizer, head, untouched, tuned, held)
+    write_checkpoint(folder, head, trunk, split_checksum(enrolment), figures[0], details)
+    write_people((person for number, person in enumerate(enrolment.people) if number not in held), folder)
+    conclude(folder, figures, confusions(head, tuned, enrolment.people), stages)
+
+
+def _compare(name: str, head: nn.Linear, untouched: Comparison, tuned: Comparison, held: frozenset[int]) -> Figures:
+    """The tuned recogniser's figures, beside the untouched one's."""
+    figures, absent = clear_figures(name, head, tuned)
+    figures["clear/untouched/nearest_centroid"] = nearest_centroid(untouched)
+    for label, clear in ((name, tuned), ("untouched", untouched)):
+        measured, unmeasured = held_out_figures(label, clear, held)
+        figures, absent = figures | measured, absent | unmeasured
+    return figures, absent
+
+
+def _train(
+    config: Config,
+    recipe: TrunkFitting,
+    enrolment: Enrolment,
+    part: Part,
+    untouched: Comparison,
+    folder: Path,
     stages: Stages,
     logger: Logger | None = None,
-) -> nn.Linear:
-    """The classifier for this data, recogniser, split and seed: read where it exists, else trained (seconds)."""
-    run = head_folder(config)
-    size, people = clear.gallery.shape[1], len(enrolment.people)
-    with run.claimed(wait=True):
-        if not run.complete:
-            module = instantiate(config.head)(recognizer=recognizer, size=size, people=people)
-            shutil.rmtree(run.partial, ignore_errors=True)  # seconds of work: begun anew, not resumed
-            with run.writing() as folder:
-                _fit(config, module, enrolment, clear, stages, folder, logger)
-    head = nn.Linear(size, people)
-    head.load_state_dict(read_state(run.path / "head.safetensors"))
-    return head
-
-
-def _fit(
-    config: Config,
-    module: HeadTraining,
-    enrolment: Enrolment,
-    clear: Clear,
-    stages: Stages,
-    folder: Path,
-    logger: Logger | None,
 ) -> None:
-    quiet_lightning()
-    shuffle = torch.Generator().manual_seed(config.seed)
-    enrolled = TensorDataset(clear.gallery, _identities(enrolment.gallery))
-    probes = TensorDataset(clear.probes, _identities(enrolment.probes))
-    best = ModelCheckpoint(
-        folder / "checkpoint", "best", monitor="val/loss", save_weights_only=True, enable_version_counter=False
+    """Train the part on the people who are not held out."""
+    held = held_out_people(enrolment.people, recipe.held_out, config.seed)
+    learning = frozenset(range(len(enrolment.people))) - held
+    if len(learning) < 2:
+        raise InputError(f"task.held_out={recipe.held_out} leaves {len(learning)} people to learn from; 2 are needed")
+    classes = torch.tensor(sorted(learning))
+
+    train, probes = (
+        Labelled(rows, identities, positions(identities, learning), classes)
+        for rows, identities in ((part.gallery, untouched.enrolled), (part.probes, untouched.probed))
     )
-    with stages.bar("finetune", module.epochs, "epochs") as advance:
-        trainer = instantiate(
-            config.trainer,
-            max_epochs=module.epochs,
-            logger=[CSVLogger(folder, name="", version="curves"), *([logger] if logger else [])],
-            callbacks=[
-                best,
-                EarlyStopping("val/loss", patience=module.patience),
-                LambdaCallback(on_train_epoch_end=lambda *_: advance(1)),
-            ],
-            enable_checkpointing=True,
-            log_every_n_steps=1,
-        )
-        loader = DataLoader(enrolled, module.batch_size, shuffle=True, generator=shuffle)
-        trainer.fit(module, loader, DataLoader(probes, len(probes)))
-    checkpoint = torch.load(best.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
-    module.load_state_dict(checkpoint, strict=False)
-    head = module.head.cpu()
-    write_state(head.state_dict(), folder / "head.safetensors")
-    name = f"clear/{config.choices.recognizer}/accuracy"
-    metrics = {name: clear_accuracy(head, *probes.tensors)._asdict()}
-    figures = {"metrics": metrics, "flags": [], "absent": {}, "timings": stages.seconds}
-    (folder / "metrics.json").write_text(json.dumps(figures | {"epochs": trainer.current_epoch}, indent=2))
-
-
-@torch.no_grad()
-def clear_accuracy(head: nn.Linear, embeddings: Embeddings, identities: Identities) -> Interval:
-    """Accuracy of the head on clear probes."""
-    metric = ClearAccuracy()
-    metric.update(head(embeddings), identities)
-    interval = metric.compute()
-    assert interval is not None  # enrolment refuses data without probes
-    return interval
-
-
-def _identities(faces: FaceSet) -> Identities:
-    return torch.tensor(faces.identities)
-
-
-def quiet_lightning() -> None:
-    """Silence what Lightning says that does not apply here."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    for message in (
-        ".*does not have many workers.*",  # batches are small
-        ".*module.s. in eval mode at the start of training.*",  # the frozen trunk, on purpose
-        ".*isinstance.treespec, LeafSpec.*",  # Lightning 2.6 on torch 2.15
-    ):
-        warnings.filterwarnings("ignore", message=message)
+    validation = [probes]
+    strangers = [
+        Labelled(rows, identities, positions(identities, held))
+        for rows, identities in ((part.gallery, untouched.enrolled), (part.probes, untouched.probed))
+    ]
+    if all(len(photos) for photos in strangers):
+        validation += strangers
+    means = centroids(untouched.templates, untouched.enrolled, len(enrolment.people))[classes]
+    loss = new_loss(recipe.loss, means, recipe.scale, recipe.margin)
+    module = Tuning(part.embedder, loss, len(classes), recipe.learning_rate, recipe.weight_decay, recipe.freeze_norm)
+    draws = {name: getattr(recipe, name) for name in ("balance", "per_person", "variants")}
+    data = People(train, validation, recipe.batch_size, config.seed, workers=config.workers, **draws)
+    label, options = f"tune {recipe.mode}", {"accumulate_grad_batches": recipe.accumulate}
+    fit(config, recipe, module, data, folder / recipe.mode, stages, logger, label, **options)

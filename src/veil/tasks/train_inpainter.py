@@ -17,9 +17,10 @@ from torchvision.io import read_image
 
 from veil.config import Config, InputError
 from veil.data.crops import align
+from veil.data.known import write_people
 from veil.inpainters.diffusion import PACKAGED, packaged_model
 from veil.progress import Stages, console
-from veil.tasks.finetune import quiet_lightning
+from veil.tasks.fit import quiet_lightning
 from veil.training.autoencoder import AutoencoderTraining, StemFeatures, new_autoencoder, whiten
 from veil.training.data import Rows, TrainingData, split_fields, write_fields, write_shards
 from veil.training.diffusion import DiffusionTraining, new_scheduler, new_unet, write_model
@@ -93,6 +94,7 @@ def train_inpainter(config: Config) -> Path:
         _fit(config, recipe, module, data, folder / "diffusion", recipe.diffusion_steps, [grid])
         console.print(f"Examples seen in all: {module.samples_seen}")
     write_model(autoencoder, unet, folder / "model")
+    write_people(instantiate(config.data).people, folder / "model")
     console.print(f"Model: inpainter=face_diffusion inpainter.model={folder / 'model'}")
     return folder
 

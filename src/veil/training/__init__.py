@@ -1,1 +1,1 @@
-"""Lightning modules that train the face inpainter; free of Hydra."""
+"""Lightning modules that train the face inpainter and fine-tune recognisers; free of Hydra."""

@@ -1,0 +1,83 @@
+"""Whom does it protect less? Rank-1 of every attack and judge by group of photos, where the data has labels."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from numpy import ndarray
+
+from veil.attacks.figures import Outcome, prefix_of
+from veil.config import InputError
+from veil.metrics.intervals import Interval
+from veil.metrics.tail import by_group
+from veil.store import Row
+
+FEWEST = 5  # people in a group; of fewer nothing can be said
+MOST = 12  # values of a label; one with more makes no groups
+
+
+class GroupFindings(NamedTuple):
+    """Gaps are figures of the run; the groups themselves are rows of `groups.csv`."""
+
+    metrics: dict[str, Interval]
+    absent: dict[str, str]
+    rows: list[Row]
+
+
+def chosen_labels(labels: Mapping[str, ndarray], names: list[str] | None) -> dict[str, ndarray]:
+    """Those of `names`, or every one.
+
+    Raises InputError for a name that the data has no label of.
+    """
+    unknown = sorted(set(names or ()) - set(labels))
+    if unknown:
+        raise InputError(f"groups must be labels of the data, of which it has {sorted(labels)}, got {unknown}")
+    return {name: labels[name] for name in (labels if names is None else names)}
+
+
+def by_groups(cells: Mapping[tuple[str, str], Outcome], labels: Mapping[str, ndarray]) -> GroupFindings:
+    """Rank-1 of each group, and the largest gap `privacy/<judge>/<attack>/rank1_gap@<label>`.
+
+    A photo is in the group that its own label says; groups of fewer than `FEWEST` people are left out.
+
+    Args:
+        cells: outcomes by attack and judge.
+        labels: one value a probe.
+
+    """
+    found = GroupFindings({}, {}, [])
+    for (attack, judge), result in cells.items():
+        for label, groups in labels.items():
+            _one(found, attack, judge, result, label, groups)
+    return found
+
+
+def _one(found: GroupFindings, attack: str, judge: str, result: Outcome, label: str, groups: ndarray) -> None:
+    name = f"{prefix_of(attack, judge)}/rank1_gap@{label}"
+    names = np.unique(groups)
+    if len(names) > MOST:
+        found.absent[name] = f"{len(names)} values, of which more than {MOST} make no groups"
+        return
+    large = [group for group in names if len(np.unique(result.people[groups == group])) >= FEWEST]
+    kept = np.isin(groups, large)
+    if len(large) < 2:
+        found.absent[name] = f"fewer than two groups of {FEWEST} people or more"
+    if not kept.any():
+        return
+    means, gap = by_group((result.ranks[kept] == 1).astype(float), result.people[kept], groups[kept])
+    if gap is not None:
+        found.metrics[name] = gap
+    place = {"attack": attack, "judge": judge, "label": label}
+    for group, mean in means.items():
+        people = len(np.unique(result.people[groups.astype(str) == group]))
+        found.rows.append(
+            {
+                **place,
+                "group": group,
+                "rank1": mean.value,
+                "low": mean.low,
+                "high": mean.high,
+                "photos": mean.n,
+                "people": people,
+            }
+        )

@@ -1,0 +1,28 @@
+"""Whom a model was trained on: digests of names beside its weights, so that evaluating on these people is noticed."""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+FILE = "training_people.txt"
+
+
+def digest_of(person: str) -> str:
+    """Twelve hexadecimal digits of a name as the data set has it."""
+    return hashlib.blake2b(person.encode(), digest_size=6).hexdigest()
+
+
+def write_people(people: Iterable[str], folder: Path) -> None:
+    """Keep who a model was trained on, one digest a line."""
+    (folder / FILE).write_text("".join(f"{digest}\n" for digest in sorted({digest_of(person) for person in people})))
+
+
+def read_people(folder: str | Path) -> frozenset[str]:
+    """Digests of the people that a model was trained on; empty where its makers left no list."""
+    path = Path(folder, FILE)
+    return frozenset(path.read_text().split()) if path.is_file() else frozenset()
+
+
+def known_people(people: Iterable[str], digests: frozenset[str]) -> list[str]:
+    """Those of `people` that are among `digests`."""
+    return [person for person in people if digest_of(person) in digests]

@@ -1,0 +1,125 @@
+"""From the rows of every face and what the attacks found to a run's figures, pictures and page."""
+
+import json
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from hydra.core.hydra_config import HydraConfig
+from torchmetrics import MetricCollection
+
+from veil.attacks.campaign import Findings
+from veil.config import VIEW_SIZE, Config
+from veil.data.faces import Enrolment, FaceSet, Side
+from veil.data.known import known_people
+from veil.metrics.flags import raise_flags
+from veil.metrics.intervals import Interval, PeopleMean, people_mean
+from veil.pictures import sample_sheet, save, to_pixels
+from veil.progress import Stages
+from veil.report.page import write_page
+from veil.store import Row, write_csv
+from veil.types import Images
+
+SAMPLES = 8  # people shown in samples.png
+
+
+class Evidence(NamedTuple):
+    """What was measured, and of whom."""
+
+    enrolment: Enrolment
+    evaluation: Side
+    attackers: Side
+    rows: list[Row]  # one a probe, in order
+    asked: Mapping[str, MetricCollection]  # the metrics that gave their columns
+
+
+def conclude(
+    config: Config,
+    folder: Path,
+    evidence: Evidence,
+    findings: Findings,
+    stages: Stages,
+    *,
+    same_for_every_seed: bool,
+    trained_on: Mapping[str, int],
+) -> None:
+    """Means, intervals, flags, pictures, the page."""
+    enrolment, evaluation, attackers, rows, asked = evidence
+    measured, unmeasured = means(rows, asked)
+    figures, absent = dict(sorted((findings.metrics | measured).items())), findings.absent | unmeasured
+    probed = set(enrolment.probes.identities)
+    flags = raise_flags(
+        figures,
+        unchanged=sum(row["unchanged"] for row in rows),
+        faces=len(rows),
+        ratio=config.ratio,
+        cells=(config.cells or VIEW_SIZE) ** 2,
+        not_found=enrolment.not_found,
+        single_photo=len(enrolment.people) - len(probed),
+        not_held_out=[judge for judge, settings in config.judges.items() if settings == config.recognizer],
+        same_for_every_seed=same_for_every_seed,
+        trained_on=trained_on,
+        people=len(set(evaluation.probes.identities)),
+    )
+    write_csv(rows, folder / "manifest.csv")
+    if findings.groups:
+        write_csv(findings.groups, folder / "groups.csv")
+    shown = _one_a_person(rows)
+    paths = [[folder / row[kind] for row in shown] for kind in ("original", "mask", "result")]
+    sample_sheet(*paths).save(folder / "samples.png")
+    contents = {
+        "metrics": {name: interval._asdict() for name, interval in figures.items()},
+        "flags": flags,
+        "absent": absent,
+        "faces": {
+            "people": len(set(evaluation.gallery.identities)),
+            "attackers": len(set(attackers.gallery.identities)),
+            "gallery": len(evaluation.gallery),
+            "probes": len(rows),
+            "not_found": enrolment.not_found,
+            "quarantined": len(enrolment.unreadable),
+        },
+        "command": shlex.join(["python", "run.py", *HydraConfig.get().overrides.task]),
+        "timings": {stage: round(seconds, 3) for stage, seconds in stages.seconds.items()},
+    }
+    (folder / "metrics.json").write_text(json.dumps(contents, indent=2))
+    np.savez_compressed(folder / "scores.npz", **findings.scores)  # type: ignore[arg-type]
+    write_page(folder, originals=config.logger["originals"])
+
+
+def means(rows: list[Row], asked: Mapping[str, MetricCollection]) -> tuple[dict[str, Interval], dict[str, str]]:
+    """Each column's mean with its interval, or why there is none."""
+    people = np.array([row["label"] for row in rows])
+    figures, absent = {}, {}
+    for name, metric in (pair for collection in asked.values() for pair in collection.items()):
+        assert isinstance(metric, PeopleMean)
+        values = np.array([np.nan if row[name] is None else row[name] for row in rows])
+        interval = people_mean(values, people, metric.resamples)
+        if interval is None:
+            absent[name] = metric.undefined
+        else:
+            figures[name] = interval
+    return figures, absent
+
+
+def trained_on(model: object, people: list[str], evaluation: Side) -> int:
+    """How many of the evaluated people a model was trained on, as far as its makers say."""
+    evaluated = [people[identity] for identity in sorted(set(evaluation.probes.identities))]
+    return len(known_people(evaluated, getattr(model, "training_people", frozenset())))
+
+
+def keep_rebuilt(rebuilt: Images, rows: list[Row], probes: FaceSet, folder: Path) -> None:
+    """Write the probes as the reversal makes them out, and name the files in the rows."""
+    (folder / "rebuilt").mkdir(exist_ok=True)
+    for row, number, pixels in zip(rows, probes.numbers, to_pixels(rebuilt), strict=True):
+        row["rebuilt"] = f"rebuilt/{number}-rebuilt-label-{row['label']}.png"
+        save(pixels, folder / row["rebuilt"])
+
+
+def _one_a_person(rows: list[Row]) -> list[Row]:
+    """The first probe of `SAMPLES` people spread over the data set."""
+    first = list({row["label"]: row for row in reversed(rows)}.values())[::-1]
+    step = max(len(first) // SAMPLES, 1)
+    return first[::step][:SAMPLES]

@@ -1,0 +1,80 @@
+"""Train with Lightning: the best epoch, the learning curve, and going on where a killed run stopped."""
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from pytorch_lightning.callbacks import EarlyStopping, LambdaCallback, ModelCheckpoint
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.utilities import rank_zero_only
+
+from veil.config import Config
+from veil.progress import Stages
+from veil.training.curve import Curve
+from veil.training.people import People
+from veil.training.recipe import Fitting
+from veil.training.tuning import Tuning
+
+
+def fit(
+    config: Config,
+    recipe: Fitting,
+    module: Tuning,
+    data: People,
+    folder: Path,
+    stages: Stages,
+    logger: Logger | None,
+    label: str,
+    **options: Any,
+) -> None:
+    """Train, and leave the module with the weights of the epoch of the lowest validation loss.
+
+    `folder` keeps the curve and, until the run is complete, the last epoch, from which a killed run goes on.
+    """
+    quiet_lightning()
+    curve, last = Curve(folder / "curve.csv"), folder / "checkpoints" / "last.ckpt"
+    best = ModelCheckpoint(
+        last.parent, "best", monitor="val/loss", save_weights_only=True, enable_version_counter=False
+    )
+    with stages.bar(label, recipe.epochs, "epochs") as advance:
+        trainer = instantiate(
+            config.trainer,
+            max_epochs=recipe.epochs,
+            logger=logger or False,
+            callbacks=[
+                curve,
+                EarlyStopping("val/loss", patience=recipe.patience),
+                best,
+                ModelCheckpoint(last.parent, "last", save_on_train_epoch_end=True, enable_version_counter=False),
+                LambdaCallback(on_train_epoch_end=lambda *_: advance(1)),
+            ],
+            enable_checkpointing=True,
+            log_every_n_steps=1,
+            num_sanity_val_steps=0,
+            reload_dataloaders_every_n_epochs=1,  # each epoch's order is drawn anew
+            **options,
+        )
+        trainer.fit(module, data, ckpt_path=last if last.exists() else None, weights_only=False)
+    if torch.distributed.is_initialized():  # the helpers are done; what follows runs on one device
+        torch.distributed.destroy_process_group()
+    module.load_state_dict(torch.load(best.best_model_path, map_location="cpu", weights_only=True)["state_dict"])
+
+
+def is_helper() -> bool:
+    """Whether Lightning started this process for another one's GPUs."""
+    return bool(getattr(rank_zero_only, "rank", 0))
+
+
+def quiet_lightning() -> None:
+    """Silence what Lightning says that does not apply here."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for message in (
+        ".*does not have many workers.*",  # batches are small
+        ".*module.s. in eval mode at the start of training.*",  # what is frozen, on purpose
+        ".*isinstance.treespec, LeafSpec.*",  # Lightning 2.6 on torch 2.15
+        ".*Checkpoint directory .* exists and is not empty.*",  # a killed run goes on
+    ):
+        warnings.filterwarnings("ignore", message=message)

@@ -1,0 +1,44 @@
+"""An inpainter that should draw anew and does not is noticed."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from veil.anonymization import Anonymization
+from veil.panel import Panel
+from veil.progress import Stages
+from veil.recognizers.whitebox import WhiteBox
+from veil.types import Faces, Images, Masks
+
+
+class Painter:
+    """One colour inside the mask: the seed's, or always the same."""
+
+    def __init__(self, stochastic: bool, colour: Callable[[int], float]) -> None:
+        self.stochastic, self.colour = stochastic, colour
+
+    def __call__(self, faces: Faces, masks: Masks) -> Images:
+        colours = torch.tensor([self.colour(seed) for seed in faces.seeds.tolist()])[:, None, None, None]
+        return torch.where(masks, colours, faces.images)
+
+
+@pytest.mark.parametrize(
+    ("stochastic", "colour", "repeats"),
+    [(True, lambda seed: seed % 2, False), (True, lambda _: 0.5, True), (False, lambda _: 0.5, False)],
+    ids=["draws", "should draw", "need not draw"],
+)
+def test_the_same_face_for_every_seed(
+    stochastic: bool, colour: Callable[[int], float], repeats: bool, faces: Faces, recognizer: WhiteBox
+) -> None:
+    module = Anonymization(
+        Panel(recognizer, "tiny", {}, {}, list("abcde"), Stages()),
+        lambda faces, _: torch.rand(len(faces.keys), 4, 4),
+        Painter(stochastic, colour),
+        ratio=0.25,
+        cells=4,
+        image_format="png",
+        keep=lambda *_: None,
+        stages=Stages(),
+    )
+    assert module.repeats_itself(faces) is repeats

@@ -1,0 +1,31 @@
+"""Floors: the same figures as a run of that inpainter, computed once."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from veil.config import Config
+from veil.tasks.evaluate import evaluate
+
+
+def measured(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def test_controls_are_what_a_run_of_that_inpainter_finds(small_run: Callable[..., Config], tmp_path: Path) -> None:
+    own = (f"cache={tmp_path / 'cache'}", "split.attackers=0.34")
+    whole = measured(evaluate(small_run(*own, "inpainter=fill", "ratio=1", "masker=random")))["metrics"]
+    first = measured(evaluate(small_run(*own, "controls=default")))
+    for name in ("rank1", "mrr", "auc", "bits"):
+        floor, run = first["metrics"][f"control/fill/facenet/{name}"], whole[f"privacy/facenet/{name}"]
+        assert floor == pytest.approx(run)
+    assert first["metrics"]["control/chance/rank1"]["value"] == 1 / 4
+    assert first["metrics"]["control/vae_round_trip/facenet/mrr"]["value"] > floor["value"] / 2
+    assert "controls facenet" in first["timings"]
+    again = measured(evaluate(small_run(*own, "controls=default", "ratio=0.5")))
+    assert "controls facenet" not in again["timings"]
+    controls = [name for name in again["metrics"] if name.startswith("control/")]
+    assert all(again["metrics"][name] == first["metrics"][name] for name in controls)

@@ -1,0 +1,21 @@
+"""Who a model was trained on."""
+
+from pathlib import Path
+
+from veil.data.known import digest_of, known_people, read_people, write_people
+from veil.inpainters.diffusion import packaged_model
+
+
+def test_people_are_found_again_and_not_named(tmp_path: Path) -> None:
+    write_people(["Ada", "Grace", "Ada"], tmp_path)
+    (file,) = tmp_path.iterdir()
+    assert "Ada" not in file.read_text()
+    assert read_people(tmp_path) == {digest_of("Ada"), digest_of("Grace")}
+    assert known_people(["Alan", "Grace"], read_people(tmp_path)) == ["Grace"]
+    assert read_people(tmp_path / "nowhere") == frozenset()
+
+
+def test_the_packaged_model_was_trained_on_no_att_person_and_says_whom() -> None:
+    people = read_people(packaged_model("package:face_diffusion"))
+    assert len(people) == 5326
+    assert not known_people([f"s{number}" for number in range(1, 41)], people)
