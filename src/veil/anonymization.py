@@ -1,11 +1,12 @@
 """Mask, repaint and measure a batch of faces."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytorch_lightning as pl
 import torch
 
 from veil.maskers.budget import budget
+from veil.maskers.keep import Part, protected
 from veil.panel import Panel
 from veil.pictures import as_saved
 from veil.progress import Stages
@@ -22,6 +23,7 @@ class Anonymization(pl.LightningModule):
     """Masker, budget and inpainter in a row; `test_step` has each face measured and hands it to `keep`.
 
     Args:
+        spared: what no mask touches, the knob `keep`.
         keep: takes the batch's faces, masks, results and one row of figures a face.
 
     """
@@ -37,18 +39,20 @@ class Anonymization(pl.LightningModule):
         image_format: str,
         keep: Keep,
         stages: Stages,
+        spared: Sequence[Part] = (),
     ) -> None:
         super().__init__()
         self.panel, self.masker, self.inpainter = panel, masker, inpainter
         self.ratio, self.cells, self.image_format = ratio, cells, image_format
-        self.keep, self.stages = keep, stages
+        self.keep, self.stages, self.spared = keep, stages, spared
 
     def forward(self, faces: Faces) -> tuple[Images, Masks]:
         """Repainted crops, and where they were repainted."""
         with self.stages.clock("mask"):
             scores = self.masker(faces, self.panel.whitebox)
             height, width = faces.images.shape[-2:]
-            masks = budget(scores, self.ratio, self.cells, (height, width))
+            kept = protected(faces.images, self.spared) if self.spared else None
+            masks = budget(scores, self.ratio, self.cells, (height, width), kept)
         with self.stages.clock("inpaint"):
             return self.inpainter(faces, masks), masks
 

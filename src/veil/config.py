@@ -12,6 +12,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+from veil.regions import REGIONS
+
 IMAGE_FORMATS = ("png", "jpg")
 ON_ERROR = ("raise", "skip")
 VIEW_SIZE = 160  # px, `veil.types.VIEW * CROP`; a cell must be a whole number of pixels
@@ -68,6 +70,7 @@ class Config:
     logger: Any = MISSING
     ratio: float = 0.25
     cells: int | None = 16
+    keep: list[Any] = field(default_factory=list)
     seed: int = 0
     split: Split = field(default_factory=Split)
     groups: list[str] | None = None
@@ -89,6 +92,12 @@ class Config:
         grid = (self.cells or VIEW_SIZE) ** 2
         if round(self.ratio * grid) < 1:
             raise InputError(f"ratio must be at least {0.5 / grid:.2g}, half a cell of {grid}, got {self.ratio}")
+        for part in self.keep:
+            if not (part in REGIONS if isinstance(part, str) else _is_box(part)):
+                raise InputError(
+                    f"keep must list some of {list(REGIONS)} and boxes [left, top, right, bottom], shares of the view "
+                    f"in [0, 1], left < right and top < bottom, got {part!r}"
+                )
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed must be in [0, 2**32), got {self.seed}")
         if self.batch_size < 1:
@@ -99,6 +108,13 @@ class Config:
             raise InputError(f"on_error must be one of {ON_ERROR}, got {self.on_error!r}")
         if self.image_format not in IMAGE_FORMATS:
             raise InputError(f"image_format must be one of {IMAGE_FORMATS}, got {self.image_format!r}")
+
+
+def _is_box(part: Any) -> bool:
+    if not isinstance(part, list) or len(part) != 4 or not all(isinstance(edge, int | float) for edge in part):
+        return False
+    left, top, right, bottom = part
+    return 0 <= left < right <= 1 and 0 <= top < bottom <= 1
 
 
 def compose(*overrides: str, conf: str | Path) -> Config:

@@ -88,6 +88,7 @@ def _make(config: Config, run: RunFolder) -> None:
             image_format=config.image_format,
             keep=Writer(run, folder, evaluation.probes, config.image_format),
             stages=stages,
+            spared=config.keep,
         )
         rows = _anonymize(config, run, module, evaluation.probes, stages)
         module.to(device)  # Lightning leaves it on the CPU
