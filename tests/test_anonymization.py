@@ -9,7 +9,7 @@ from veil.anonymization import Anonymization
 from veil.panel import Panel
 from veil.progress import Stages
 from veil.recognizers.whitebox import WhiteBox
-from veil.types import Faces, Images, Masks
+from veil.types import Faces, Images, Masks, view
 
 
 class Painter:
@@ -21,6 +21,24 @@ class Painter:
     def __call__(self, faces: Faces, masks: Masks) -> Images:
         colours = torch.tensor([self.colour(seed) for seed in faces.seeds.tolist()])[:, None, None, None]
         return torch.where(masks, colours, faces.images)
+
+
+def test_no_mask_touches_what_is_spared(faces: Faces, recognizer: WhiteBox) -> None:
+    module = Anonymization(
+        Panel(recognizer, "tiny", {}, {}, list("abcde"), Stages()),
+        lambda faces, _: torch.ones(len(faces.keys), 4, 4),
+        Painter(False, lambda _: 0.0),
+        ratio=0.25,
+        cells=4,
+        image_format="png",
+        keep=lambda *_: None,
+        stages=Stages(),
+        spared=[[0.0, 0.0, 1.0, 0.5], [0.0, 0.5, 0.25, 0.6]],
+    )
+    _, masks = module(faces)
+    assert masks.sum() == 4 * 400
+    assert view(masks)[..., 20:30, 10:].all()  # the third row of cells but its first, then the next in reading order
+    assert view(masks)[..., 30:, :10].all()
 
 
 @pytest.mark.parametrize(

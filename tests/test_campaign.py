@@ -142,3 +142,10 @@ def test_adversaries_that_learn_find_at_least_what_is_there(small_run: Callable[
     assert figures["privacy/facenet/reversal/mrr"]["value"] > 0.4  # untrained, it shows the blurred face as it is
     with pytest.raises(InputError, match=r"split\.attackers"):
         evaluate(small_run("split.attackers=0", "inpainter=blur", "ratio=0.25", *steps))
+
+
+def test_kid_is_also_measured_on_the_features_that_are_asked_for(small_run: Callable[..., Config]) -> None:
+    contents = measured(evaluate(small_run("+features.tiny._target_=conftest.TinyRecognizer", "masker=random")))
+    distance = contents["metrics"]["utility/kid/tiny"]
+    assert distance["low"] <= distance["value"] <= distance["high"]
+    assert "needs 2000 faces on either side, has 12 results and 12 clear" in contents["absent"]["utility/fid/tiny"]

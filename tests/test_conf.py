@@ -20,7 +20,9 @@ from veil.types import CROP, VIEW
 
 REQUIRED = {  # what has no default
     "data=folder": ["data.root=somewhere"],
-    "data=lfw": ["data.root=somewhere"],
+    "data=celeba": ["data.root=somewhere"],
+    "data=vggface2": ["data.root=somewhere"],
+    "data=huggingface": ["data.path=somewhere"],
     "experiment=celeba_stable_diffusion": ["data.root=somewhere"],
     "recognizer=local": ["recognizer.weights=somewhere.safetensors"],
 }
@@ -87,6 +89,8 @@ def test_every_choice_says_what_it_is(path: Any) -> None:
         ("keep=[ears]", r"keep must list some of \['eyes', .* boxes .* got 'ears'"),
         ("keep=[[0.2,0.2,0.1,0.4]]", r"keep must list .* left < right .* got \[0.2, 0.2, 0.1, 0.4\]"),
         ("keep=[[10,10,50,50]]", r"keep must list .* in \[0, 1\], .* got \[10, 10, 50, 50\]"),
+        ("split.probes=1", r"split.probes .* null or at least 2, got 1"),
+        ("on_error=ignore", r"on_error must be one of \('raise', 'skip'\), got 'ignore'"),
         ("split.gallery=1", r"split.gallery .* in \(0, 1\), got 1"),
     ],
 )

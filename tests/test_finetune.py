@@ -186,6 +186,17 @@ def test_each_mode_trains_its_part_and_no_more(
     torch.testing.assert_close(part.embedder(row), FaceNet("casia", cache)(face))
 
 
+def test_all_of_the_network_is_trained_and_loaded_again(tuned: Callable[..., Path], cache: str) -> None:
+    place = tuned("task.mode=full", "task.epochs=1", "task.learning_rate=1e-4", "task.variants=3", "task.accumulate=2")
+    before, after = FaceNet("casia", cache).state_dict(), FaceNet("casia", cache, str(place)).state_dict()
+    moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert {"network.conv2d_1a.conv.weight", "network.repeat_2.9.conv2d.bias", "network.last_linear.weight"} <= moved
+    assert not any("running" in name or "num_batches" in name for name in moved)
+    figures = json.loads((place / "metrics.json").read_text())["metrics"]
+    assert figures["clear/facenet/accuracy"]["value"] == 1
+    assert figures["clear/untouched/nearest_centroid"]["value"] == 1
+
+
 def test_the_other_recognisers_keep_to_their_heads(small_run: Callable[..., Config]) -> None:
     with pytest.raises(InputError, match=r"task.mode=last_block needs recognizer=facenet, .* got Dlib"):
         finetune(small_run("task=finetune", "recognizer=dlib", "task.mode=last_block"))

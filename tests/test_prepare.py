@@ -221,6 +221,25 @@ def test_embeddings_go_on_where_a_kill_left_them(photos: Path, cache: str, tmp_p
     assert vectors.stat().st_size == 18 * 64
 
 
+def _embed(faces: FaceSet, cache: Path) -> None:
+    clear_embeddings(TinyRecognizer(), faces, str(cache), Stages(), "embed")
+
+
+def test_two_processes_embed_together(photos: Path, cache: str, tmp_path: Path) -> None:
+    enrolment = enrol(folder(str(photos)), 0.6, 0, cache, Stages())
+    faces = FaceSet.union(enrolment.gallery, enrolment.probes)
+    processes = [SPAWN.Process(target=_embed, args=(part, tmp_path)) for part in (faces, enrolment.probes)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    (names,) = tmp_path.rglob("names")
+    assert names.stat().st_size == 30 * 16  # nobody twice
+    (batch,) = faces.loader(64)
+    shared = clear_embeddings(TinyRecognizer(), faces, str(tmp_path), Stages(), "embed")
+    np.testing.assert_allclose(shared.numpy(), TinyRecognizer()(batch.images).numpy(), atol=1e-6)
+
+
 def test_photos_pass_through_memory_one_by_one(photos: Path, tmp_path: Path) -> None:
     """What is read is let go: the peak does not grow with the number of photos."""
     import tracemalloc

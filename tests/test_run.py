@@ -83,6 +83,15 @@ def test_a_run_folder_holds_what_it_says(small_run: Callable[..., Config]) -> No
     assert (folder / "config.yaml").exists()
 
 
+def test_what_is_kept_is_in_every_result(small_run: Callable[..., Config]) -> None:
+    folder = evaluate(small_run("masker=landmarks", "keep=[eyes,[0,0,1,0.2]]", "ratio=0.25", "attacks=none"))
+    for row in rows(folder):
+        mask, original, result = (cv2.imread(str(folder / row[kind])) for kind in ("mask", "original", "result"))
+        assert float(row["achieved"]) == 0.25
+        assert not mask[48:80].any()  # the view's first 32 px
+        assert np.array_equal(original[48:80], result[48:80])
+
+
 def test_batch_size_and_workers_do_not_change_the_run(small_run: Callable[..., Config]) -> None:
     one = evaluate(small_run("batch_size=1", outputs="one"))
     assert_same_run(one, evaluate(small_run("batch_size=7", "workers=2", outputs="seven")))

@@ -224,7 +224,7 @@ def test_an_epoch_does_not_depend_on_what_was_drawn_before() -> None:
 def test_chosen_people_are_numbered_anew_and_keep_their_rows() -> None:
     rows, identities = torch.arange(20), torch.tensor([4, 2, 7, 2, 4, 4, 9, 7, 2, 9])
     photos = torch.tensor([0, 2, 4, 5, 7])  # of people 4 and 7
-    chosen = Labelled(rows, identities, photos).numbered(torch.tensor([4, 7]))
+    chosen = Labelled(rows, identities, photos, torch.tensor([4, 7]))
     assert [int(chosen[place][1]) for place in range(5)] == [0, 1, 0, 0, 1]
     assert [int(chosen[place][0]) for place in range(10)] == [0, 2, 4, 5, 7, 10, 12, 14, 15, 17]  # the 2nd variant
     assert int(chosen[6][1]) == 1

@@ -64,6 +64,7 @@ class Config:
     inpainter: Any = MISSING
     attacks: Any = MISSING
     controls: Any = MISSING
+    features: Any = MISSING
     metrics: Any = MISSING
     trainer: Any = MISSING
     logger: Any = MISSING

@@ -56,6 +56,14 @@ def head_folder(config: Config) -> "RunFolder":
     return RunFolder(config.outputs, place / f"seed={config.seed}-{digest(contents)}", contents)
 
 
+def verification_folder(config: Config) -> "RunFolder":
+    """`outputs/verify/<data>/<recognizer>/seed=0-<digest>`."""
+    parts = ("task", "data", "recognizer", "judges", "split", "on_error", "seed")
+    contents = {name: value for name, value in asdict(config).items() if name in parts}
+    place = Path("verify", config.choices.data, config.choices.recognizer)
+    return RunFolder(config.outputs, place / f"seed={config.seed}-{digest(contents)}", contents)
+
+
 def split_folder(config: Config) -> "RunFolder":
     """`<cache>/splits/<data>/seed=0-<digest>`: what every task on this data starts from."""
     contents = {

@@ -8,7 +8,6 @@ import numpy as np
 from veil.attacks.figures import Outcome, figures, headline, limits_of, outcome, prefix_of, score_arrays
 from veil.attacks.groups import by_groups, chosen_labels
 from veil.attacks.material import Attempt, Material, clear_comparison
-from veil.attacks.realism import realism
 from veil.metrics.intervals import Interval
 from veil.store import Row
 from veil.types import Images
@@ -63,8 +62,6 @@ def campaign(material: Material, attacks: Mapping[str, Attack], groups: list[str
         metrics, absent = metrics | found, absent | missing
     split = by_groups(cells, labels)
     metrics, absent = metrics | split.metrics, absent | split.absent
-    found, missing = realism(material)
-    metrics, absent = metrics | found, absent | missing
     return Findings(metrics, absent, columns, scores, split.rows, rebuilt)
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from veil.config import InputError
 from veil.data.align import ALIGNMENT, crop_face, find_faces
 from veil.data.align import Photo as Pixels
-from veil.data.decode import Unreadable, decode, read_photo
+from veil.data.decode import Unreadable, decode, image_format, read_photo
 from veil.data.photos import Photo
 from veil.locks import locked
 from veil.progress import Stages
@@ -24,6 +24,7 @@ class Crops(NamedTuple):
 
     paths: list[Path | None]  # of each photo's crop; None where there is no face, or no photo
     unreadable: dict[str, str]  # key -> why it is no photo
+    formats: set[str]  # of the files: JPEG, PNG ...
 
 
 def align(photos: Sequence[Photo], cache: Path, stages: Stages, on_error: str = "raise") -> Crops:
@@ -33,7 +34,7 @@ def align(photos: Sequence[Photo], cache: Path, stages: Stages, on_error: str = 
     Raises InputError for a photo that cannot be read, unless `on_error` is `skip`.
     """
     aligner = Aligner(cache, stages)
-    crops = Crops([], {})
+    crops = Crops([], {}, aligner.formats)
     with stages.bar("photos", len(photos), "photos") as advance:
         for photo in photos:
             try:
@@ -53,6 +54,7 @@ class Aligner:
 
     def __init__(self, cache: Path, stages: Stages) -> None:
         self.cache, self.stages = cache, stages
+        self.formats: set[str] = set()
 
     @functools.cached_property
     def detector(self) -> MTCNN:
@@ -62,6 +64,7 @@ class Aligner:
     def __call__(self, photo: Photo) -> Path | None:
         """The crop of a photo, made if nobody has made it yet; `None` where MTCNN finds no face. Raises Unreadable."""
         content = read_photo(photo.read)
+        self.formats.add(image_format(content))
         path = crop_path(self.cache, content)
         if not done(path):
             pixels = decode(content)

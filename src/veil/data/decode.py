@@ -60,6 +60,17 @@ def read_photo(read: Callable[[], bytes]) -> bytes:
     return content
 
 
+def image_format(content: bytes) -> str:
+    """`JPEG`, `PNG` ..., by what the file holds, whatever its name says. Raises Unreadable."""
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            return str(image.format)
+    except UnidentifiedImageError as error:
+        raise Unreadable(f"not one of {', '.join(FORMATS)}, or damaged at its start") from error
+    except DAMAGED as error:
+        raise Unreadable(f"{type(error).__name__}: {error}") from error
+
+
 def decode(content: bytes) -> UInt8[ndarray, "h w 3"]:
     """Pixels of an image file, upright by its EXIF, which is left behind; an animation's first frame.
 

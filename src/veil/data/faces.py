@@ -69,6 +69,16 @@ class FaceSet(Dataset):
             {name: values[chosen] for name, values in self.labels.items()},
         )
 
+    def union(self, other: "FaceSet") -> "FaceSet":
+        """These faces and then those of `other`, without labels."""
+        return FaceSet(
+            self.crops + other.crops,
+            self.keys + other.keys,
+            self.identities + other.identities,
+            self.numbers + other.numbers,
+            self.seed,
+        )
+
     def loader(self, batch_size: int, workers: int = 0) -> DataLoader:
         """Batches of Faces in order."""
         return DataLoader(self, batch_size, num_workers=workers, collate_fn=join)
@@ -89,6 +99,7 @@ class Enrolment(NamedTuple):
     probes: FaceSet
     not_found: list[str]  # keys of photos in which the detector finds no face
     unreadable: dict[str, str]  # keys of files that are no photos, and why
+    formats: list[str]  # of the files: JPEG, PNG ...
 
 
 def join(faces: Sequence[Faces]) -> Faces:
@@ -109,7 +120,7 @@ def enrol(photos: Photos, share: float, seed: int, cache: str, stages: Stages, o
     Photos that the data set's own partition keeps from being probed are enrolled. Raises InputError where no face is
     found, nobody has two photos, or a photo cannot be read and `on_error` is `raise`.
     """
-    crops, unreadable = align(photos, Path(cache).expanduser() / "crops", stages, on_error)
+    crops, unreadable, formats = align(photos, Path(cache).expanduser() / "crops", stages, on_error)
     found = [number for number, crop in enumerate(crops) if crop is not None]
     if not found:
         raise InputError(
@@ -134,7 +145,9 @@ def enrol(photos: Photos, share: float, seed: int, cache: str, stages: Stages, o
         )
     missing = [photos.keys[number] for number, crop in enumerate(crops) if crop is None]
     not_found = [key for key in missing if key not in unreadable]
-    return Enrolment(people, faces.select(parts.gallery), faces.select(parts.probes), not_found, unreadable)
+    return Enrolment(
+        people, faces.select(parts.gallery), faces.select(parts.probes), not_found, unreadable, sorted(formats)
+    )
 
 
 def divide(enrolment: Enrolment, attackers: float, seed: int, probes: int | None = None) -> tuple[Side, Side]:

@@ -71,6 +71,7 @@ class VectorStore:
 
     def append(self, names: Sequence[str], vectors: Embeddings) -> None:
         """Add new names; the caller holds the lock. What a kill left of an earlier batch is overwritten."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         whole, width = len(self.rows()), vectors.shape[1]
         contents = {
             self.folder / f"vectors-{width}": (4 * width, vectors.float().numpy().tobytes()),

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from rich.table import Table
 
 from veil.progress import console
+from veil.report.pairs import paired_rows
 from veil.store import write_csv
 
 SETTINGS = ("data", "recognizer", "masker", "inpainter", "ratio", "seed")
@@ -27,13 +28,17 @@ Run = dict[str, Any]
 
 
 def summarise(folders: Sequence[Path], sweep: Path) -> None:
-    """Read finished runs; print a table, write `summary.csv` and `frontier.png` into `sweep`."""
+    """Read finished runs; print a table, write `summary.csv`, `paired.csv` and `frontier.png` into `sweep`."""
     runs = [_read(folder) for folder in folders if (folder / "metrics.json").exists()]
     if not runs:
         return
     write_csv([_flat(run) for run in runs], sweep / "summary.csv")
     console.print(_table(runs))
     console.print(f"Summary:  {sweep / 'summary.csv'}", soft_wrap=True)
+    pairs = paired_rows(runs)
+    if pairs:
+        write_csv(pairs, sweep / "paired.csv")
+        console.print(f"Paired:   {sweep / 'paired.csv'}", soft_wrap=True)
     if any(UTILITY in run["metrics"] for run in runs):
         frontier(runs, sweep / "frontier.png")
         console.print(f"Frontier: {sweep / 'frontier.png'}", soft_wrap=True)

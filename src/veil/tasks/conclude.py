@@ -62,6 +62,7 @@ def conclude(
         same_for_every_seed=same_for_every_seed,
         trained_on=trained_on,
         people=len(set(evaluation.probes.identities)),
+        formats=enrolment.formats,
     )
     write_csv(rows, folder / "manifest.csv")
     if findings.groups:

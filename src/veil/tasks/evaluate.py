@@ -11,6 +11,7 @@ from veil.attacks.attributes import attributes
 from veil.attacks.campaign import campaign
 from veil.attacks.controls import controls
 from veil.attacks.material import Anonymizer, Material
+from veil.attacks.realism import realism
 from veil.checkpoint import refuse_another_split
 from veil.config import Config
 from veil.data.faces import FaceSet, divide, moved
@@ -58,6 +59,7 @@ def _make(config: Config, run: RunFolder) -> None:
         masker, inpainter = instantiate(config.masker), instantiate(config.inpainter)
         name, attacks = config.choices.recognizer, instantiate(config.attacks)
         floors = instantiate(config.controls)
+        features = {network: part.to(device) for network, part in instantiate(config.features).items()}
         judges, missing = available(config.judges)
         recognizers = {name: instantiate(config.recognizer), **judges}
         asked = assign(instantiate(config.metrics), name, list(judges))
@@ -100,10 +102,10 @@ def _make(config: Config, run: RunFolder) -> None:
         )
         material = Material(evaluation, attackers, recognizers, known, anonymizer, name, config.seed, stages)
         findings = campaign(material, attacks, config.groups)
-        measured, unmeasured = controls(material, floors, config.controls, config.cache)
-        if config.attributes:
-            learnt, unlearnt = attributes(material)
-            measured, unmeasured = measured | learnt, unmeasured | unlearnt
+        sides = [controls(material, floors, config.controls, config.cache), realism(material, features)]
+        sides += [attributes(material)] if config.attributes else []
+        for measured, unmeasured in sides:
+            findings = findings._replace(metrics=findings.metrics | measured, absent=findings.absent | unmeasured)
         for row, column in zip(rows, findings.columns, strict=True):
             row |= column
         if findings.rebuilt is not None:
@@ -114,7 +116,7 @@ def _make(config: Config, run: RunFolder) -> None:
             config,
             folder,
             Evidence(enrolment, evaluation, attackers, rows, asked),
-            findings._replace(metrics=findings.metrics | measured, absent=findings.absent | unmeasured | missing),
+            findings._replace(absent=findings.absent | missing),
             stages,
             same_for_every_seed=module.repeats_itself(moved(sample, device)),
             trained_on={model: trained_on(part, enrolment.people, evaluation) for model, part in models.items()},

@@ -7,7 +7,6 @@ import torch
 from hydra.utils import instantiate
 from pytorch_lightning.loggers import Logger
 from torch import nn
-from torch.utils.data import Dataset
 
 from veil.checkpoint import changed, split_checksum, write_checkpoint
 from veil.config import Config, InputError
@@ -30,7 +29,6 @@ from veil.training.part import Part, trained_part
 from veil.training.people import Labelled, People
 from veil.training.recipe import Augmentation, TrunkFitting
 from veil.training.tuning import Tuning
-from veil.types import Identities
 
 
 def finetune(config: Config) -> Path:
@@ -62,14 +60,14 @@ def _make(config: Config, recipe: TrunkFitting, run: RunFolder) -> None:
     with stages.clock("set-up"):
         quiet_lightning()
         recognizer = instantiate(config.recognizer)
-        device = instantiate(config.trainer, devices=1).strategy.root_device
+        device = instantiate(config.trainer).strategy.root_device
     if getattr(recognizer, "checkpoint", None) is not None:
         raise InputError("recognizer.checkpoint must be null for task=finetune, which begins with recognizer.weights")
     enrolment = prepared(config, stages)
     recognizer = recognizer.to(device)
     if is_helper():  # a process that Lightning started for one of several GPUs
         part = trained_part(recognizer, recipe, enrolment, config.cache, stages)
-        _train(config, recipe, enrolment, part, part.embed(enrolment), run.partial, stages)
+        _train(config, recipe, enrolment, part, part.embed(enrolment, device), run.partial, stages)
         return
     logger = instantiate(config.logger)(name=f"{config.choices.data}-{config.choices.recognizer}-{recipe.mode}")
     if recipe.mode == "head":
@@ -77,7 +75,7 @@ def _make(config: Config, recipe: TrunkFitting, run: RunFolder) -> None:
         fitted_head(config, recognizer, enrolment, clear, stages, logger)
     else:
         with run.claimed(), run.writing() as folder:
-            _tune(config, recipe, enrolment, recognizer, folder, stages, logger)
+            _tune(config, recipe, enrolment, recognizer, device, folder, stages, logger)
     publish(logger, run)
 
 
@@ -86,6 +84,7 @@ def _tune(
     recipe: TrunkFitting,
     enrolment: Enrolment,
     recognizer: nn.Module,
+    device: torch.device,
     folder: Path,
     stages: Stages,
     logger: Logger,
@@ -94,10 +93,10 @@ def _tune(
     base, before = fingerprint(recognizer), {name: value.clone() for name, value in recognizer.state_dict().items()}
     part = trained_part(recognizer, recipe, enrolment, config.cache, stages)
     with stages.clock("embed"):
-        untouched = part.embed(enrolment)
+        untouched = part.embed(enrolment, device)
     _train(config, recipe, enrolment, part, untouched, folder, stages, logger)
     with stages.clock("embed"):
-        tuned = part.embed(enrolment)
+        tuned = part.embed(enrolment, device)
     head = fit_head(config, tuned, len(enrolment.people), folder, stages)
     details = {"mode": recipe.mode, "base": base, "recipe": {"task": config.task, "head": config.head}}
     trunk = changed(before, recognizer.state_dict())
@@ -135,12 +134,15 @@ def _train(
         raise InputError(f"task.held_out={recipe.held_out} leaves {len(learning)} people to learn from; 2 are needed")
     classes = torch.tensor(sorted(learning))
 
-    def chosen(people: frozenset[int], rows: Dataset, identities: Identities) -> Labelled:
-        return Labelled(rows, identities, positions(identities, people))
-
-    train = chosen(learning, part.gallery, untouched.enrolled).numbered(classes)
-    validation = [chosen(learning, part.probes, untouched.probed).numbered(classes)]
-    strangers = [chosen(held, part.gallery, untouched.enrolled), chosen(held, part.probes, untouched.probed)]
+    train, probes = (
+        Labelled(rows, identities, positions(identities, learning), classes)
+        for rows, identities in ((part.gallery, untouched.enrolled), (part.probes, untouched.probed))
+    )
+    validation = [probes]
+    strangers = [
+        Labelled(rows, identities, positions(identities, held))
+        for rows, identities in ((part.gallery, untouched.enrolled), (part.probes, untouched.probed))
+    ]
     if all(len(photos) for photos in strangers):
         validation += strangers
     means = centroids(untouched.templates, untouched.enrolled, len(enrolment.people))[classes]

@@ -78,7 +78,7 @@ def fit_head(
     module = Tuning(nn.Identity(), loss, len(means), recipe.learning_rate, recipe.weight_decay)
     train, probes = Labelled(clear.templates, clear.enrolled), Labelled(clear.probes, clear.probed)
     data = People(train, [probes], recipe.batch_size, config.seed)
-    fit(config, recipe, module, data, folder / "head", stages, logger, "fit the head", devices=1)
+    fit(config, recipe, module, data, folder / "head", stages, logger, "fit the head", devices=1, strategy="auto")
     classifier: nn.Linear = loss.classifier()  # type: ignore[operator]
     return classifier.cpu()
 

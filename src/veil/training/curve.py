@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from veil.store import Row, write_csv
 
@@ -30,7 +31,7 @@ class Curve(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Add a line."""
         self.seconds.append(time.perf_counter() - self.started)
-        module.log("train/seconds", self.seconds[-1], rank_zero_only=True)
+        module.log("train/seconds", self.seconds[-1], sync_dist=True)
         logged = {name: round(float(value), 6) for name, value in trainer.callback_metrics.items()}
         row = {"epoch": trainer.current_epoch, "train/seconds": round(self.seconds[-1], 3)}
         self.rows.append(row | {name: value for name, value in logged.items() if name not in row})
@@ -58,6 +59,8 @@ def draw_curve(path: Path) -> Figure:
             points = [(row["epoch"], row[name]) for row in rows if name in row]
             axes.plot(*zip(*points, strict=True), label=name, marker=".")
         axes.set(xlabel="epoch", title=title)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         axes.legend()
+    losses.set_yscale("log")
     return figure

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import torch
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -24,9 +25,8 @@ class Part(NamedTuple):
     gallery: Dataset
     probes: Dataset
 
-    def embed(self, enrolment: Enrolment) -> Comparison:
+    def embed(self, enrolment: Enrolment, device: torch.device) -> Comparison:
         """Clear embeddings as the part now is."""
-        device = next(self.embedder.parameters()).device
         gallery = embedded(self.embedder, self.gallery, len(enrolment.gallery), device)
         return compared(gallery, embedded(self.embedder, self.probes, len(enrolment.probes), device), enrolment)
 

@@ -18,18 +18,21 @@ class Labelled(Dataset):
         rows: of all photos and their variants, as in `Pictures`.
         identities: of all photos.
         photos: the ones taken; all by default.
+        classes: people, in order; theirs are then numbered by their place here.
 
     """
 
-    def __init__(self, rows: Dataset | Tensor, identities: Identities, photos: Int[Tensor, " n"] | None = None) -> None:
+    def __init__(
+        self,
+        rows: Dataset | Tensor,
+        identities: Identities,
+        photos: Int[Tensor, " n"] | None = None,
+        classes: Int[Tensor, " people"] | None = None,
+    ) -> None:
         self.rows, self.size = rows, len(identities)
         self.photos = torch.arange(self.size) if photos is None else photos
-        self.identities = identities[self.photos]
-
-    def numbered(self, classes: Int[Tensor, " people"]) -> "Labelled":
-        """The same photos, their people numbered by their place in `classes`, which is in order."""
-        self.identities = torch.searchsorted(classes, self.identities)
-        return self
+        taken = identities[self.photos]
+        self.identities = taken if classes is None else torch.searchsorted(classes, taken)
 
     def __len__(self) -> int:
         return len(self.photos)
@@ -51,7 +54,7 @@ def epoch_order(
     count = len(identities)
     order = torch.randperm(count, generator=generator)
     if balance or per_person > 1:
-        members = [order[identities[order] == person] for person in range(int(identities.max()) + 1)]
+        members = order[identities[order].argsort(stable=True)].split(identities.bincount().tolist())
         weights = torch.tensor([len(photos) ** (1 - balance) if len(photos) else 0.0 for photos in members])
         drawn = torch.multinomial(weights, -(-count // per_person), replacement=True, generator=generator)
         order = torch.cat([_some(members[person], per_person, generator) for person in drawn])
