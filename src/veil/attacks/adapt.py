@@ -25,6 +25,13 @@ Pairs = Float[Tensor, "n 2 c h w"]  # of the anonymised photo, of the clear one
 State = dict[str, Tensor]
 
 
+class Adapted(NamedTuple):
+    """What the attacker ends with."""
+
+    recognizer: nn.Module
+    anonymized_gallery: bool  # whether held-out people are told apart better by it than by a clear one
+
+
 def adapt(
     recognizer: nn.Module,
     anonymized: Images,
@@ -38,17 +45,18 @@ def adapt(
     pull: float = 4.0,
     folds: int = 2,
     seed: int,
-) -> nn.Module:
-    """A copy of `recognizer` whose last block knows anonymised faces; the original does not change.
+) -> Adapted:
+    """A copy of `recognizer` whose last block knows anonymised faces, and the gallery that it does best against; the
+    original does not change.
 
     The copy is used as the original is: images -> unit embeddings, the zero vector where it finds no face. Photos in
     which no face is found, before or after, are left out of the training. Where fewer than 2 x `folds` people are left
-    there is nothing to choose by, and the copy equals the original.
+    there is nothing to hold out: the copy equals the original, and the gallery is clear.
 
     The weights end between the original's and the adapted ones (Wortsman et al. 2021, arXiv:2109.01903), as far as is
-    best on average for attacker people that were held out (`held_out_score`): a rational attacker does not take what
-    is worse than the original there. How far is found by cross-validation over people; then everybody is trained on,
-    so the weights that are returned were themselves not held out against anybody.
+    best on average for attacker people that were held out (`held_out_scores`): a rational attacker does not take what
+    is worse than the original there. How far, and against which gallery, is found by cross-validation over people; then
+    everybody is trained on, so the weights that are returned were themselves not held out against anybody.
 
     Args:
         recognizer: frozen; its `last_block`, an `nn.Sequential` that ends in embeddings before normalisation, is
@@ -75,7 +83,7 @@ def adapt(
     people = identities[found].unique(return_inverse=True)[1]
     count = len(people.unique())
     if count < 2 * folds:
-        return adapted
+        return Adapted(adapted, anonymized_gallery=False)
     generator = torch.Generator().manual_seed(seed)
     pairs = torch.stack([part.features[found[part.found]] for part in (after, before)], dim=1)
     wanted = before.embeddings[found]
@@ -87,16 +95,16 @@ def adapt(
         return fit(copy.deepcopy(block), pairs[chosen], wanted[chosen], people[chosen], *knobs, generator)
 
     fold = (torch.randperm(count, generator=generator) % folds)[people]
-    scores = torch.zeros(folds, len(SHARES))
+    scores = torch.zeros(folds, len(SHARES), 2)
     for number in range(folds):
         state, held = fitted(fold != number), fold == number
         for column, share in enumerate(SHARES):
             block.load_state_dict(between(original, state, share))
-            scores[number, column] = held_out_score(block, pairs[held], people[held])
-    mean = scores.mean(dim=0).round(decimals=4).tolist()
-    share = SHARES[mean.index(max(mean))]  # of equals, the one nearest to the original
-    block.load_state_dict(between(original, fitted(torch.ones_like(fold, dtype=torch.bool)), share))
-    return adapted
+            scores[number, column] = torch.tensor(held_out_scores(block, pairs[held], people[held]))
+    mean = scores.mean(dim=0).round(decimals=4).flatten().tolist()
+    step, gallery = divmod(mean.index(max(mean)), 2)  # of equals, the one nearest to the original, the clear gallery
+    block.load_state_dict(between(original, fitted(torch.ones_like(fold, dtype=torch.bool)), SHARES[step]))
+    return Adapted(adapted, gallery == 1)
 
 
 def last_block(recognizer: nn.Module) -> nn.Sequential:
@@ -170,10 +178,10 @@ def between(original: State, adapted: State, share: float) -> State:
 
 
 @torch.no_grad()
-def held_out_score(block: nn.Module, pairs: Pairs, people: Identities) -> float:
-    """`separation` of anonymised photos from the better of two galleries: clear, and anonymised as they are."""
+def held_out_scores(block: nn.Module, pairs: Pairs, people: Identities) -> tuple[float, float]:
+    """`separation` of anonymised photos from two galleries: clear, and anonymised as they are."""
     anonymized, clear = (F.normalize(block(part), dim=1) for part in pairs.unbind(dim=1))
-    return max(separation(anonymized, gallery, people) for gallery in (clear, anonymized))
+    return separation(anonymized, clear, people), separation(anonymized, anonymized, people)
 
 
 def separation(probes: Embeddings, gallery: Embeddings, identities: Identities) -> float:

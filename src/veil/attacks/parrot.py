@@ -12,7 +12,8 @@ from veil.types import Embeddings
 
 def parrot(material: Material, judge: str, photos: int = 4, steps: int = 60) -> Attempt:
     """Parrot recognition (Newton, Sweeney and Malin 2005): the recogniser adapted to anonymised photos of attacker
-    people (`veil.attacks.adapt`), against a gallery that is clear or anonymised, whichever does better on them.
+    people (`veil.attacks.adapt`), against a gallery that is clear or anonymised, whichever does better on those of them
+    who were held out.
 
     A recogniser without a `last_block` is used as it is.
 
@@ -24,10 +25,10 @@ def parrot(material: Material, judge: str, photos: int = 4, steps: int = 60) -> 
     if not len(material.attackers.probes):
         raise InputError("attacks.parrot learns from attacker people: split.attackers must leave some, got none")
     known = together(material.attackers, photos)
-    recognizer = material.recognizers[judge]
+    recognizer, repaint = material.recognizers[judge], False
     if hasattr(recognizer, "last_block"):
         with material.stages.clock(f"adapt {judge}"):
-            recognizer = adapt(
+            recognizer, repaint = adapt(
                 recognizer,
                 pictures(material.anonymize(known)),
                 pictures(known),
@@ -39,8 +40,9 @@ def parrot(material: Material, judge: str, photos: int = 4, steps: int = 60) -> 
     def see(faces: FaceSet) -> Embeddings:
         return material.embed(recognizer, faces, f"parrot {judge}")
 
-    seen, clear = see(material.anonymize(known)), see(known)
-    repaint = separation(seen, seen, identities(known)) > separation(seen, clear, identities(known))
+    if not hasattr(recognizer, "last_block"):
+        seen, clear = see(material.anonymize(known)), see(known)
+        repaint = separation(seen, seen, identities(known)) > separation(seen, clear, identities(known))
 
     def compare(side: Side) -> Comparison:
         gallery = first(side.gallery, photos) if repaint else side.gallery
