@@ -119,7 +119,7 @@ def test_training_that_does_harm_is_not_taken() -> None:
 
 
 def test_a_gallery_is_anonymised_where_held_out_people_are_told_apart_better_by_it() -> None:
-    """Colours turned round are as telling as before, but only among themselves; its own people training knows anyway."""
+    """Colours turned round are as telling as before, but only among themselves."""
     clear, identities = people(12, seed=0)
     turned = adapt(LinearRecognizer(), clear.roll(1, dims=1) ** 3, clear, identities, steps=2, seed=0)
     assert turned.anonymized_gallery
