@@ -21,6 +21,8 @@ from veil.data.align import ALIGNMENT
 # What changes where, how fast or how loudly a run goes, never what it finds.
 INDIFFERENT = ("outputs", "cache", "batch_size", "workers", "trainer", "logger")
 
+SPLIT_FORMAT = 2  # of split files: one of another format is not found, and made again
+
 Row = dict[str, Any]
 
 
@@ -72,6 +74,7 @@ def split_folder(config: Config) -> "RunFolder":
         "seed": config.seed,
         "on_error": config.on_error,
         "alignment": ALIGNMENT.decode(),
+        "format": SPLIT_FORMAT,
     }
     place = Path("splits", config.choices.data, f"seed={config.seed}-{digest(contents)}")
     return RunFolder(str(Path(config.cache).expanduser()), place, contents, knob="cache")
