@@ -9,6 +9,10 @@ Not measured: detection and cropping. MTCNN takes 0.05 to 0.1 s a photo on one c
 by "the whole photo is the face"; the crop is the photo itself. What is measured is everything else that `task=prepare`
 does: checking the lists, reading, hashing, decoding, locking, writing crops, splitting, writing the split file. The
 embeddings that the head is trained on are random vectors around one centre a person, in the real cache.
+
+On a busy machine (load 5 on 2 cores), CPU seconds: prepare 143, start 2.5 (4.6 on the clock), prepare again with all
+crops there 23, read 162,111 embeddings 1.6, an epoch of a head of 10,177 classes 97. Peak memory: 1.1 GiB to prepare,
+1.0 to start, of which 0.8 are imports.
 """
 
 import argparse
