@@ -10,8 +10,8 @@ from veil.report.curves import Evidence, cmc, det, histogram
 from veil.report.words import percent
 
 CLEAR, IMPOSTOR, CHANCE = "#3b86c8", "#808080", "#808080"  # 3:1 against white and near black, apart to the colour-blind
-ATTACKS = ("#dd6b20", "#b060c8", "#2f9468", "#c8506e")  # in order of appearance; their dashes differ too
-DASHES = ("solid", "dash", "dot", "dashdot")
+ATTACKS = ("#dd6b20", "#b060c8", "#2f9468", "#c8506e", "#8a6d3b")  # in order of appearance; their dashes differ too
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 QUOTED = 1e-3  # FAR at which the DET curve is put into words
 
 
