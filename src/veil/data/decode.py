@@ -5,7 +5,8 @@ import struct
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from jaxtyping import UInt8
@@ -62,13 +63,8 @@ def read_photo(read: Callable[[], bytes]) -> bytes:
 
 def image_format(content: bytes) -> str:
     """`JPEG`, `PNG` ..., by what the file holds, whatever its name says. Raises Unreadable."""
-    try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            return str(image.format)
-    except UnidentifiedImageError as error:
-        raise Unreadable(f"not one of {', '.join(FORMATS)}, or damaged at its start") from error
-    except DAMAGED as error:
-        raise Unreadable(f"{type(error).__name__}: {error}") from error
+    with _opened(content) as image:
+        return str(image.format)
 
 
 def decode(content: bytes) -> UInt8[ndarray, "h w 3"]:
@@ -77,16 +73,23 @@ def decode(content: bytes) -> UInt8[ndarray, "h w 3"]:
     16 bits are scaled to 8, not clipped; transparent pixels are laid on white; CMYK is converted without a profile.
     Raises Unreadable.
     """
+    with _opened(content) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise Unreadable(f"{image.width} x {image.height} px, more than {MAX_PIXELS / 1e6:.0f} Mpx")
+        image.load()
+        pixels = _rgb(image)
+        turn = TURNS.get(_orientation(image))
+        return np.array(pixels if turn is None else pixels.transpose(turn))
+
+
+@contextmanager
+def _opened(content: bytes) -> Iterator[Image.Image]:
+    """The image; what goes wrong while inside is Unreadable."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about metadata, which is not used, and size, which is checked here
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise Unreadable(f"{image.width} x {image.height} px, more than {MAX_PIXELS / 1e6:.0f} Mpx")
-                image.load()
-                pixels = _rgb(image)
-                turn = TURNS.get(_orientation(image))
-                return np.array(pixels if turn is None else pixels.transpose(turn))
+                yield image
     except UnidentifiedImageError as error:  # whose message is the address of a buffer
         raise Unreadable(f"not one of {', '.join(FORMATS)}, or damaged at its start") from error
     except DAMAGED as error:
