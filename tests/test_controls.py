@@ -24,8 +24,8 @@ def test_controls_are_what_a_run_of_that_inpainter_finds(small_run: Callable[...
         assert floor == pytest.approx(run)
     assert first["metrics"]["control/chance/rank1"]["value"] == 1 / 4
     assert first["metrics"]["control/vae_round_trip/facenet/mrr"]["value"] > floor["value"] / 2
-    assert "controls facenet" in first["timings"]
+    assert "controls" in first["timings"]
     again = measured(evaluate(small_run(*own, "controls=default", "ratio=0.5")))
-    assert "controls facenet" not in again["timings"]
+    assert "controls" not in again["timings"]
     controls = [name for name in again["metrics"] if name.startswith("control/")]
     assert all(again["metrics"][name] == first["metrics"][name] for name in controls)

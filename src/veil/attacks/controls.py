@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 from veil.attacks.figures import figures, limits_of, outcome
 from veil.attacks.material import BATCH, Material, attempt, clear_comparison
@@ -22,6 +23,7 @@ from veil.recognizers.weights import write_state
 from veil.types import Embeddings, Faces, Images, Masks, view_box
 
 Inpainter = Callable[[Faces, Masks], Images]
+Seen = dict[str, Embeddings]  # by judge
 
 
 def controls(
@@ -44,15 +46,16 @@ def controls(
     for name, inpainter in inpainters.items():
         see = partial(_embeddings, material, inpainter, settings[name], cache)
         for judge in material.recognizers:
-            tried = attempt(material, judge, partial(_compare, material, see, judge))
+            tried = attempt(material, judge, partial(_compare, material, name, see, judge))
             result = outcome(tried.target, limits_of(tried), tried.attackers)
             measured, missing = figures(result, f"control/{name}/{judge}")
             found, absent = found | measured, absent | missing
     return found, absent
 
 
-def _compare(material: Material, see: Callable[[str, FaceSet], Embeddings], judge: str, side: Side) -> Comparison:
-    return clear_comparison(material, judge, side)._replace(probes=see(judge, side.probes))
+def _compare(material: Material, name: str, see: Callable[[FaceSet], Seen], judge: str, side: Side) -> Comparison:
+    seen = material.once(f"control {name} {side.probes.keys}", lambda: see(side.probes))
+    return clear_comparison(material, judge, side)._replace(probes=seen[judge])
 
 
 def whole_view(images: Images) -> Masks:
@@ -64,21 +67,27 @@ def whole_view(images: Images) -> Masks:
 
 
 @torch.no_grad()
-def _embeddings(
-    material: Material, inpainter: Inpainter, settings: Any, cache: str, judge: str, faces: FaceSet
-) -> Embeddings:
-    recognizer, stems = material.recognizers[judge], [crop.stem for crop in faces.crops]
-    name = json.dumps([version("veil"), settings, fingerprint(recognizer), stems, faces.seed])
-    address = hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
-    path = Path(cache).expanduser() / "controls" / f"{address}.safetensors"
-    if not path.exists():
-        device = next(recognizer.parameters()).device
-        seen = []
-        with material.stages.bar(f"controls {judge}", len(faces)) as advance:
+def _embeddings(material: Material, inpainter: Inpainter, settings: Any, cache: str, faces: FaceSet) -> Seen:
+    """What each judge sees of the repainted faces; they are repainted once for all judges that have not seen them."""
+    paths = {judge: _path(recognizer, settings, cache, faces) for judge, recognizer in material.recognizers.items()}
+    seen: dict[str, list[Embeddings]] = {judge: [] for judge, path in paths.items() if not path.exists()}
+    if seen:
+        device = next(next(iter(material.recognizers.values())).parameters()).device
+        with material.stages.bar("controls", len(faces)) as advance:
             for batch in faces.loader(BATCH):
-                faces_there = moved(batch, device)
-                painted = inpainter(faces_there, whole_view(faces_there.images))
-                seen.append(recognizer(as_saved(painted, "png")).cpu())
+                there = moved(batch, device)
+                painted = as_saved(inpainter(there, whole_view(there.images)), "png")
+                for judge, parts in seen.items():
+                    parts.append(material.recognizers[judge](painted).cpu())
                 advance(len(batch.keys))
-        write_state({"embeddings": torch.cat(seen)}, path)
-    return load_file(path)["embeddings"]
+        for judge, parts in seen.items():
+            write_state({"embeddings": torch.cat(parts)}, paths[judge])
+    return {judge: load_file(path)["embeddings"] for judge, path in paths.items()}
+
+
+def _path(recognizer: nn.Module, settings: Any, cache: str, faces: FaceSet) -> Path:
+    name = json.dumps(
+        [version("veil"), settings, fingerprint(recognizer), [crop.stem for crop in faces.crops], faces.seed]
+    )
+    address = hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
+    return Path(cache).expanduser() / "controls" / f"{address}.safetensors"
