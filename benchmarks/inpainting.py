@@ -182,7 +182,8 @@ def main() -> None:
         model = random_stable_diffusion(folder) if args.model == "random:stable_diffusion" else args.model
 
         def make(**options) -> DiffusionInpainter:
-            inpainter = DiffusionInpainter(model, dtype=args.dtype, field=args.field, **options)
+            own = args.model == "package:face_diffusion"  # whose default it is
+            inpainter = DiffusionInpainter(model, dtype=args.dtype, field=args.field, match_border=own, **options)
             if args.model == "random:stable_diffusion":
                 inpainter.prompt = {"prompt_embeds": torch.zeros(1, TOKENS, WIDTH)}
             return inpainter

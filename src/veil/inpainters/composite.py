@@ -2,12 +2,16 @@
 
 import math
 
+import cv2
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from veil.config import InputError
 from veil.types import Images, Masks
+
+NEIGHBOURS = np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]], np.float32) / 4
 
 
 def paste_back(original: Images, painted: Images, masks: Masks, feather: float = 0.0) -> Images:
@@ -37,7 +41,10 @@ def match_border(original: Images, painted: Images, masks: Masks, rim: int = 3, 
         sweeps: relaxations on each grid; 8 leave a mean error under 3 % of the shift's spread.
 
     """
-    near = F.max_pool2d(masks.to(original), 2 * rim + 1, stride=1, padding=rim) > 0
+    near = masks.to(original)
+    for kernel, padding in (((2 * rim + 1, 1), (rim, 0)), ((1, 2 * rim + 1), (0, rim))):
+        near = F.max_pool2d(near, kernel, stride=1, padding=padding)
+    near = near > 0
     result = painted.clone()
     for face, around in enumerate(near[:, 0]):  # each in its own box, so that no face depends on its batch
         if not around.any():
@@ -45,8 +52,8 @@ def match_border(original: Images, painted: Images, masks: Masks, rim: int = 3, 
         rows, columns = (slice(int(at.min()), int(at.max()) + 1) for at in around.nonzero().unbind(dim=1))
         box = (slice(face, face + 1), slice(None), rows, columns)
         inside, holes = painted[box], masks[box]
-        shift = _membrane(original[box] - inside, near[box] & ~holes, sweeps)
-        result[box] = torch.where(holes, (inside + shift).clamp(0, 1), inside)
+        shift = _membrane((original[box] - inside).cpu(), (near[box] & ~holes).cpu(), sweeps)
+        result[box] = torch.where(holes, (inside + shift.to(inside)).clamp(0, 1), inside)
     return result
 
 
@@ -61,10 +68,14 @@ def _membrane(values: Tensor, known: Tensor, sweeps: int) -> Tensor:
     means = F.avg_pool2d(values, 2, ceil_mode=True) / shares.clamp_min(1e-6)
     coarse = _membrane(means, shares > 0, sweeps)
     membrane = torch.where(known, values, F.interpolate(coarse, values.shape[-2:], mode="bilinear"))
+    return _relaxed(membrane, values, known, sweeps)
+
+
+def _relaxed(membrane: Tensor, values: Tensor, known: Tensor, sweeps: int) -> Tensor:
+    """Each unknown pixel the mean of its four neighbours, `sweeps` times over; OpenCV's filter is the quickest."""
+    grid, fixed = (np.ascontiguousarray(part[0].permute(1, 2, 0).numpy()) for part in (membrane, values))
+    where = known[0, 0].byte().numpy()
     for _ in range(sweeps):
-        padded = F.pad(membrane, (1, 1, 1, 1), mode="replicate")
-        neighbours = padded[..., 1:-1, :-2] + padded[..., 1:-1, 2:]
-        neighbours += padded[..., :-2, 1:-1]
-        neighbours += padded[..., 2:, 1:-1]
-        membrane = torch.where(known, values, neighbours.mul_(0.25))
-    return membrane
+        grid = cv2.filter2D(grid, -1, NEIGHBOURS, borderType=cv2.BORDER_REPLICATE)
+        cv2.copyTo(fixed, where, grid)
+    return torch.from_numpy(grid).permute(2, 0, 1)[None]
