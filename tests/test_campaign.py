@@ -60,7 +60,15 @@ def test_no_template_with_a_face_is_absent_with_a_reason() -> None:
     result = outcome(Comparison(vectors(0, 1), torch.arange(2), vectors(-1, -1), torch.arange(2)), {1e-2: 0.5}, None)
     found, absent = figures(result, "privacy/judge")
     assert found["privacy/judge/rank1"].value == 0
-    assert "no template" in absent["privacy/judge/eer"]
+    assert "fewer than two people" in absent["privacy/judge/eer"]
+
+
+def test_one_person_with_a_template_gives_no_curve() -> None:
+    """Person 2 has a template and no probe, so impostor pairs there are, and genuine ones of person 0 alone."""
+    target = Comparison(vectors(0, 1), torch.arange(2), vectors(0, -1, 2), torch.arange(3))
+    found, absent = figures(outcome(target, {1e-2: 0.5}, None), "privacy/judge")
+    assert found["privacy/judge/rank1"].value == 0.5
+    assert "fewer than two people" in absent["privacy/judge/auc"]
 
 
 def test_bits_weigh_people_alike_and_end_at_zero() -> None:

@@ -26,7 +26,7 @@ class Outcome(NamedTuple):
     ranks: Float[np.ndarray, " p"]
     accepted: dict[float, Float[np.ndarray, " p"]]  # by FAR
     bits: Float[np.ndarray, " p"] | None  # None where there are no attacker people to calibrate on
-    pairs: Pairs | None  # None where no template shows a face
+    pairs: Pairs | None  # None where fewer than two probed people have a template that shows a face
     people: Int[np.ndarray, " p"]
     enrolled: int
 
@@ -63,7 +63,7 @@ def outcome(target: Comparison, limits: Mapping[float, float], attackers: Compar
         ranks.numpy(),
         {far: share.numpy() for far, share in accepted.items()},
         None if bits is None else bits.numpy(),
-        pairs(part) if possible.any() and faced.people > 1 else None,
+        pairs(part) if len(part.probed.unique()) > 1 else None,
         target.probed.numpy(),
         everybody,
     )
@@ -92,7 +92,8 @@ def figures(result: Outcome, prefix: str) -> tuple[dict[str, Interval], dict[str
     else:
         found[f"{prefix}/bits"] = bits_interval(result.bits, result.people)
     if result.pairs is None:
-        absent |= {f"{prefix}/{name}": "no template in which the judge finds a face" for name in ("eer", "auc")}
+        reason = "fewer than two people with a template in which the judge finds a face"
+        absent |= {f"{prefix}/{name}": reason for name in ("eer", "auc")}
     else:
         rates = verification(result.pairs)
         found |= {f"{prefix}/eer": rates.equal_error_rate, f"{prefix}/auc": rates.area}
