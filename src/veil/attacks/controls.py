@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from veil.anonymization import Inpainter
 from veil.attacks.figures import figures, limits_of, outcome
 from veil.attacks.material import BATCH, Material, attempt, clear_comparison
 from veil.data.faces import FaceSet, Side, moved
@@ -20,9 +21,8 @@ from veil.metrics.intervals import Interval
 from veil.pictures import as_saved
 from veil.recognizers.embed import fingerprint
 from veil.recognizers.weights import write_state
-from veil.types import Embeddings, Faces, Images, Masks, view_box
+from veil.types import Embeddings, Images, Masks, view_box
 
-Inpainter = Callable[[Faces, Masks], Images]
 Seen = dict[str, Embeddings]  # by judge
 
 

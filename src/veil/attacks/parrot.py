@@ -1,7 +1,5 @@
 """The attacker who runs our own pipeline and learns from what comes out."""
 
-import numpy as np
-
 from veil.attacks.adapt import adapt, separation
 from veil.attacks.material import Attempt, Material, first, identities, pictures
 from veil.config import InputError
@@ -57,12 +55,4 @@ def parrot(material: Material, judge: str, photos: int = 4, steps: int = 60) -> 
 
 def together(side: Side, photos: int) -> FaceSet:
     """Up to `photos` of each person, probes first."""
-    both = FaceSet(
-        [*side.probes.crops, *side.gallery.crops],
-        [*side.probes.keys, *side.gallery.keys],
-        [*side.probes.identities, *side.gallery.identities],
-        [*side.probes.numbers, *side.gallery.numbers],
-        side.probes.seed,
-        {name: np.concatenate([values, side.gallery.labels[name]]) for name, values in side.probes.labels.items()},
-    )
-    return first(both, photos)
+    return first(side.probes.union(side.gallery), photos)

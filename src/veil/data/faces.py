@@ -70,13 +70,14 @@ class FaceSet(Dataset):
         )
 
     def union(self, other: "FaceSet") -> "FaceSet":
-        """These faces and then those of `other`, without labels."""
+        """These faces and then those of `other`, which has the same labels."""
         return FaceSet(
             self.crops + other.crops,
             self.keys + other.keys,
             self.identities + other.identities,
             self.numbers + other.numbers,
             self.seed,
+            {name: np.concatenate([values, other.labels[name]]) for name, values in self.labels.items()},
         )
 
     def loader(self, batch_size: int, workers: int = 0) -> DataLoader:
