@@ -116,6 +116,7 @@ def small_run(photos: Path, cache: str, tmp_path: Path) -> Callable[..., Config]
             "logger=csv",
             "judges=none",
             "controls=none",
+            "cache_scores=false",
             "split.gallery=0.6",
             "split.attackers=0",
             "inpainter=telea",

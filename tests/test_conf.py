@@ -86,6 +86,7 @@ def test_every_choice_says_what_it_is(path: Any) -> None:
         ("head.epochs=2.5", r"head.epochs must be of type int, as its default 60 is, got 2.5"),
         ("recognizer.weights=3", r"recognizer.weights must be of type str, as its default 'casia' is, got 3"),
         ("logger.originals=1", r"logger.originals must be of type bool, as its default False is, got 1"),
+        ("minimal=0.5", r"minimal .* null or one of \(0.01, 0.001, 0.0001\), got 0.5"),
         ("keep=[ears]", r"keep must list some of \['eyes', .* boxes .* got 'ears'"),
         ("keep=[[0.2,0.2,0.1,0.4]]", r"keep must list .* left < right .* got \[0.2, 0.2, 0.1, 0.4\]"),
         ("keep=[[10,10,50,50]]", r"keep must list .* in \[0, 1\], .* got \[10, 10, 50, 50\]"),

@@ -1,13 +1,15 @@
 """The contract of every masker in conf/masker, present and future, and what each must find."""
 
+import inspect
 from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from conftest import CONF, one
+from conftest import CONF, compose_config, one
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
 from torch import nn
 from torch.nn import functional as F
 
@@ -19,15 +21,30 @@ from veil.maskers.random import random_patches
 from veil.maskers.rise import rise
 from veil.recognizers.embed import fingerprint
 from veil.recognizers.whitebox import WhiteBox
-from veil.types import Faces, Scores, view
+from veil.types import Faces, Images, Masks, Scores, view
 
 Masker = Callable[[Faces, WhiteBox], Scores]
+
+
+@cache
+def settings(name: str) -> dict[str, Any]:
+    return compose_config(f"masker={name}", "cells=10").masker
+
+
+def make(name: str, **knobs: Any) -> Masker:
+    """As a run makes it; one that tries its masks out gets a quick inpainter."""
+    masker = instantiate(settings(name), **knobs)
+    return partial(masker, repaint=grey) if "repaint" in inspect.signature(masker).parameters else masker
+
+
+def grey(faces: Faces, masks: Masks) -> Images:
+    return torch.where(masks, 0.5, faces.images)
 
 
 @pytest.fixture(params=sorted(CONF.glob("masker/*.yaml")), ids=lambda path: path.stem)
 def masker(request: pytest.FixtureRequest) -> Masker:
     path: Path = request.param
-    return instantiate(OmegaConf.create({"cells": 10, "masker": OmegaConf.load(path)}).masker)
+    return make(path.stem)
 
 
 @pytest.mark.parametrize("ratio", [0.1, 0.25, 0.75, 1.0])
@@ -113,6 +130,8 @@ LOOKING = {  # every masker that claims to look, in each of its ways
     "gradcam layer": {"weighting": "layercam"},
     "occlusion": {},
     "rise": {"masks": 2000},
+    "ensemble": {"weights": {"t_zone": 0.0}},
+    "search": {"ratio": 4 / 100, "starts": {"t_zone": make("t_zone")}},
 }
 BLIND = {"random", "landmarks", "whole_face", "t_zone"}
 
@@ -134,7 +153,7 @@ def planted() -> tuple[Faces, WhiteBox]:
 
 @pytest.mark.parametrize("name", LOOKING)
 def test_a_planted_patch_is_found(name: str, planted: tuple[Faces, WhiteBox]) -> None:
-    masker = instantiate(OmegaConf.load(CONF / "masker" / f"{name.split()[0]}.yaml"), **LOOKING[name])
+    masker = make(name.split()[0], **LOOKING[name])
     found = view(budget(masker(*planted), 4 / 100, 10, (64, 64)))
     assert found[:, 0, 8:16, 20:28].all()
 

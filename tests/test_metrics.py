@@ -194,4 +194,4 @@ def test_metrics_are_named_after_their_recogniser_and_not_merged() -> None:
 
 def test_a_judge_that_is_the_white_box_is_flagged() -> None:
     quiet = {"unchanged": 0, "faces": 80, "ratio": 0.25, "cells": 256, "not_found": [], "single_photo": 0}
-    assert raise_flags({}, **quiet, not_held_out=["dlib"]) == ["judge dlib is the white box: it is not held out"]
+    assert raise_flags({}, **quiet, not_held_out=["dlib"]) == ["judge dlib is a white box: it is not held out"]

@@ -178,6 +178,49 @@ def test_a_judge_that_is_the_white_box_is_flagged(small_run: Callable[..., Confi
     assert any("judge dlib is the white box" in flag for flag in measured["flags"])
 
 
+def test_surrogates_help_to_make_masks_and_do_not_judge(small_run: Callable[..., Config]) -> None:
+    knobs = ("masker=search", "masker.repaints=4", "ratio=0.1", "keep=[mouth]", "attacks=none")
+    alone = evaluate(small_run(*knobs))
+    helped = evaluate(small_run(*knobs, "surrogates=eigenfaces"))
+    assert not any("eigenfaces" in name for name in figures(helped)["metrics"])
+    assert [row["achieved"] for row in rows(helped)] == [row["achieved"] for row in rows(alone)]
+    masks = [[(folder / row["mask"]).read_bytes() for row in rows(folder)] for folder in (alone, helped)]
+    assert masks[0] != masks[1]
+    judged = evaluate(small_run("masker=random", "attacks=none", "surrogates=dlib", "judges=default"))
+    assert "judge dlib is a white box: it is not held out" in figures(judged)["flags"]
+
+
+def test_each_face_is_masked_no_more_than_it_takes(
+    small_run: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("veil.metrics.verification.SUPPORT", 0)  # 60 pairs: the threshold is the highest of them
+    folder = evaluate(small_run("masker=whole_face", "ratio=0.9", "minimal=0.01"))
+    table, found = rows(folder), figures(folder)
+    ratios = np.array([float(row["achieved"]) for row in table])
+    assert (ratios <= 230 / 256).all()
+    assert len(set(ratios)) > 3
+    assert found["metrics"]["minimal/ratio"]["value"] == pytest.approx(ratios.mean())
+    assert found["metrics"]["minimal/ratio/median"]["value"] == np.quantile(ratios, 0.5, method="inverted_cdf")
+    hidden = np.array([float(row["minimal/hidden"]) for row in table])
+    assert (ratios[hidden == 0] == 230 / 256).all()  # only a face that nothing hides keeps the most
+    assert hidden.mean() > 0.5
+    assert not any("coverage" in flag for flag in found["flags"])
+
+
+def test_scores_are_kept_for_another_ratio(small_run: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> None:
+    knobs = ("masker=saliency", "attacks=none", "seed=7")
+    fresh = evaluate(small_run(*knobs, "ratio=0.5", outputs="fresh"))
+    evaluate(small_run(*knobs, "cache_scores=true"))
+    monkeypatch.setattr("veil.maskers.saliency.evidence", lambda *_: pytest.fail("scored again"))
+    kept = evaluate(small_run(*knobs, "cache_scores=true", "ratio=0.5"))
+    assert_same_run(kept, fresh)
+
+
+def test_a_far_that_the_data_cannot_support_is_refused(small_run: Callable[..., Config]) -> None:
+    with pytest.raises(InputError, match=r"minimal: the data's 60 pairs .* support FARs of none, got 0.001"):
+        evaluate(small_run("minimal=0.001"))
+
+
 def test_jpeg_is_what_is_measured(small_run: Callable[..., Config]) -> None:
     folder = evaluate(small_run("image_format=jpg", "masker=random"))
     for row in rows(folder):

@@ -7,6 +7,7 @@ import torch
 
 from veil.maskers.budget import budget
 from veil.maskers.keep import Part, protected
+from veil.maskers.minimal import smallest_masks, unknown
 from veil.panel import Panel
 from veil.pictures import as_saved
 from veil.progress import Stages
@@ -24,6 +25,7 @@ class Anonymization(pl.LightningModule):
 
     Args:
         spared: what no mask touches, the knob `keep`.
+        minimal: whether each face has its own smallest ratio (`smallest_masks`), of which `ratio` is the most.
         keep: takes the batch's faces, masks, results and one row of figures a face.
 
     """
@@ -40,11 +42,12 @@ class Anonymization(pl.LightningModule):
         keep: Keep,
         stages: Stages,
         spared: Sequence[Part] = (),
+        minimal: bool = False,
     ) -> None:
         super().__init__()
         self.panel, self.masker, self.inpainter = panel, masker, inpainter
         self.ratio, self.cells, self.image_format = ratio, cells, image_format
-        self.keep, self.stages, self.spared = keep, stages, spared
+        self.keep, self.stages, self.spared, self.minimal = keep, stages, spared, minimal
 
     def forward(self, faces: Faces) -> tuple[Images, Masks]:
         """Repainted crops, and where they were repainted."""
@@ -52,8 +55,11 @@ class Anonymization(pl.LightningModule):
             scores = self.masker(faces, self.panel.whitebox)
             height, width = faces.images.shape[-2:]
             kept = protected(faces.images, self.spared) if self.spared else None
-            masks = budget(scores, self.ratio, self.cells, (height, width), kept)
+            if not self.minimal:
+                masks = budget(scores, self.ratio, self.cells, (height, width), kept)
         with self.stages.clock("inpaint"):
+            if self.minimal:
+                return smallest_masks(faces, scores, self.panel.whitebox, self.inpainter, self.ratio, self.cells, kept)
             return self.inpainter(faces, masks), masks
 
     @torch.no_grad()
@@ -72,5 +78,8 @@ class Anonymization(pl.LightningModule):
         with self.stages.clock("encode"):
             anonymized = as_saved(painted, self.image_format)
         rows = [{"requested": self.ratio, **row} for row in self.panel.rows(faces, masks, anonymized)]
+        if self.minimal:
+            for row, hidden in zip(rows, unknown(anonymized, faces.identities, self.panel.whitebox), strict=True):
+                row |= {"minimal/ratio": row["achieved"], "minimal/hidden": float(hidden)}
         with self.stages.clock("write"):
             self.keep(faces, masks, anonymized, rows)

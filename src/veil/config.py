@@ -16,6 +16,7 @@ from veil.regions import REGIONS
 
 IMAGE_FORMATS = ("png", "jpg")
 ON_ERROR = ("raise", "skip")
+FARS = (1e-2, 1e-3, 1e-4)  # for which thresholds are set
 VIEW_SIZE = 160  # px, `veil.types.VIEW * CROP`; a cell must be a whole number of pixels
 
 
@@ -58,6 +59,7 @@ class Config:
     task: Any = MISSING
     data: Any = MISSING
     recognizer: Any = MISSING
+    surrogates: Any = MISSING
     judges: Any = MISSING
     head: Any = MISSING
     masker: Any = MISSING
@@ -69,6 +71,7 @@ class Config:
     trainer: Any = MISSING
     logger: Any = MISSING
     ratio: float = 0.25
+    minimal: float | None = None
     cells: int | None = 16
     keep: list[Any] = field(default_factory=list)
     seed: int = 0
@@ -81,6 +84,7 @@ class Config:
     image_format: str = "png"
     outputs: str = "outputs"
     cache: str = MISSING
+    cache_scores: bool = True
     choices: Choices = field(default_factory=Choices)
 
     def __post_init__(self) -> None:
@@ -92,6 +96,8 @@ class Config:
         grid = (self.cells or VIEW_SIZE) ** 2
         if round(self.ratio * grid) < 1:
             raise InputError(f"ratio must be at least {0.5 / grid:.2g}, half a cell of {grid}, got {self.ratio}")
+        if self.minimal is not None and self.minimal not in FARS:
+            raise InputError(f"minimal is a false acceptance rate, null or one of {FARS}, got {self.minimal}")
         for part in self.keep:
             if not (part in REGIONS if isinstance(part, str) else _is_box(part)):
                 raise InputError(

@@ -19,7 +19,7 @@ from veil.config import Config, InputError
 from veil.data.align import ALIGNMENT
 
 # What changes where, how fast or how loudly a run goes, never what it finds.
-INDIFFERENT = ("outputs", "cache", "batch_size", "workers", "trainer", "logger")
+INDIFFERENT = ("outputs", "cache", "cache_scores", "batch_size", "workers", "trainer", "logger")
 
 SPLIT_FORMAT = 2  # of split files: one of another format is not found, and made again
 

@@ -1,7 +1,9 @@
 """The vocabulary every module shares."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -25,6 +27,13 @@ class Faces(NamedTuple):
     identities: Identities
     seeds: Int[Tensor, " b"]
     keys: tuple[str, ...]  # unique in the data set
+
+
+def pick(faces: Faces, indices: Sequence[int]) -> Faces:
+    """Some faces of a batch."""
+    index = torch.tensor(indices, dtype=torch.long, device=faces.images.device)
+    keys = tuple(faces.keys[i] for i in indices)
+    return Faces(faces.images[index], faces.identities[index], faces.seeds[index.to(faces.seeds.device)], keys)
 
 
 def view_box(height: int, width: int) -> tuple[slice, slice]:

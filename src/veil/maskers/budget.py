@@ -29,7 +29,7 @@ def budget(
         raise ValueError("the masker's scores hold NaN or infinity")
     rows, columns = view_box(*size)
     height, width = rows.stop - rows.start, columns.stop - columns.start
-    grid = _resample(scores, (cells, cells) if cells else (height, width))
+    grid = on_grid(scores, (cells, cells) if cells else (height, width))[:, None]
     flat = grid.flatten(1)
     count = round(ratio * flat.shape[1])
     if protected is not None:
@@ -43,10 +43,11 @@ def budget(
     return masks
 
 
-def _resample(scores: Scores, grid: tuple[int, int]) -> Float[Tensor, "b 1 rows columns"]:
+def on_grid(scores: Scores, grid: tuple[int, int]) -> Float[Tensor, "b rows columns"]:
+    """Mean score of each cell of a grid over the view; interpolated where the scores are coarser."""
     if scores.shape[1] < grid[0] or scores.shape[2] < grid[1]:
-        return F.interpolate(scores[:, None], grid, mode="bilinear", align_corners=False)
-    return F.adaptive_avg_pool2d(scores[:, None], grid)
+        return F.interpolate(scores[:, None], grid, mode="bilinear", align_corners=False)[:, 0]
+    return F.adaptive_avg_pool2d(scores[:, None], grid)[:, 0]
 
 
 def _touched(protected: Masks, grid: torch.Size) -> Bool[Tensor, "b cells"]:

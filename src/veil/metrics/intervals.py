@@ -39,6 +39,22 @@ def bootstrap_mean(
     return Interval(mean, *percentiles((draws @ totals) / (draws @ counts)), len(values))
 
 
+def bootstrap_quantile(
+    values: Float[np.ndarray, " n"],
+    people: Int[np.ndarray, " n"],
+    share: float,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Interval:
+    """The value that a `share` of the values do not exceed, with its percentile interval as `bootstrap_mean`'s."""
+    _, person = np.unique(people, return_inverse=True)
+    order = values.argsort()
+    weights = resample(int(person.max()) + 1, resamples, seed)[:, person[order]].cumsum(axis=1)
+    at = (weights < share * weights[:, -1:]).sum(axis=1)
+    value = np.quantile(values, share, method="inverted_cdf")
+    return Interval(float(value), *percentiles(values[order][at]), len(values))
+
+
 def resample(people: int, resamples: int, seed: int) -> Float[np.ndarray, "resamples people"]:
     """How often each person is drawn in each resample, with replacement."""
     uniform = np.full(people, 1 / people)

@@ -10,10 +10,10 @@ from scipy.special import expit, logit
 from scipy.stats import rankdata, t
 from torch import Tensor
 
+from veil.config import FARS
 from veil.metrics.comparison import Comparison, in_columns
 from veil.metrics.intervals import LEVEL, Interval, end_interval, resample
 
-FARS = (1e-2, 1e-3, 1e-4)
 SUPPORT = 10  # impostor pairs that must lie above a threshold for its FAR to be more than a guess
 GRID = 512  # quantiles of either kind of pair at which resampled error rates are read
 GATHERED = 2**15  # pairs of embeddings held at a time: 128 MiB of 512 floats

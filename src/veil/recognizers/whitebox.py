@@ -1,11 +1,15 @@
 """The recogniser whose gradients the masker sees, and the people it knows."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from veil.types import Embeddings, Identities, Images
+
+STRANGERS = 1000  # people whose centroids are compared for the scale of `likeness`
 
 
 class WhiteBox(nn.Module):
@@ -15,16 +19,31 @@ class WhiteBox(nn.Module):
         recognizer: images -> unit embeddings, frozen.
         head: embeddings -> logits over the enrolled people.
         centroids: `(people, d)` unit vectors, the mean gallery embedding of each person.
+        surrogates: further white boxes, for maskers that ask several (`ensemble`, `search`).
+        threshold: cosine to a centroid above which a face is taken for that person, for the knob `minimal`.
 
     """
 
     centroids: Tensor
 
-    def __init__(self, recognizer: nn.Module, head: nn.Module, centroids: Float[Tensor, "people d"]) -> None:
+    def __init__(
+        self,
+        recognizer: nn.Module,
+        head: nn.Module,
+        centroids: Float[Tensor, "people d"],
+        surrogates: Sequence["WhiteBox"] = (),
+        threshold: float | None = None,
+    ) -> None:
         super().__init__()
-        self.recognizer, self.head = recognizer, head
+        self.recognizer, self.head, self.threshold = recognizer, head, threshold
         self.register_buffer("centroids", centroids)
+        self.surrogates = nn.ModuleList(surrogates)
         self.requires_grad_(False).eval()
+
+    @property
+    def members(self) -> "tuple[WhiteBox, ...]":
+        """Itself and its surrogates."""
+        return (self, *self.surrogates)
 
     def train(self, mode: bool = True) -> "WhiteBox":
         """Stay in eval mode whatever is done around it."""
@@ -45,6 +64,14 @@ class WhiteBox(nn.Module):
     def similarity(self, images: Images, identities: Identities) -> Float[Tensor, " b"]:
         """Cosine of each face to its person's centroid."""
         return (self(images) * self.centroids[identities]).sum(dim=1)
+
+    def likeness(self, images: Images, identities: Identities) -> Float[Tensor, " b"]:
+        """`similarity` in standard deviations above the mean cosine of two people's centroids: one scale for all
+        recognisers. A standard deviation under 0.01 counts as that.
+        """
+        cosines = self.centroids[:STRANGERS] @ self.centroids[:STRANGERS].T
+        strangers = cosines[torch.ones_like(cosines).triu(diagonal=1) > 0]
+        return (self.similarity(images, identities) - strangers.mean()) / strangers.std(correction=0).clamp_min(0.01)
 
 
 def centroids(embeddings: Embeddings, identities: Identities, people: int) -> Float[Tensor, "people d"]:

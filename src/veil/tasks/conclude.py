@@ -15,7 +15,7 @@ from veil.config import VIEW_SIZE, Config
 from veil.data.faces import Enrolment, FaceSet, Side
 from veil.data.known import known_people
 from veil.metrics.flags import raise_flags
-from veil.metrics.intervals import Interval, PeopleMean, people_mean
+from veil.metrics.intervals import Interval, PeopleMean, bootstrap_mean, bootstrap_quantile, people_mean
 from veil.pictures import sample_sheet, save, to_pixels
 from veil.progress import Stages
 from veil.report.page import write_page
@@ -23,6 +23,7 @@ from veil.store import Row, write_csv
 from veil.types import Images
 
 SAMPLES = 8  # people shown in samples.png
+QUANTILES = {"tenth": 0.1, "median": 0.5, "nine_tenths": 0.9}
 
 
 class Evidence(NamedTuple):
@@ -49,16 +50,23 @@ def conclude(
     enrolment, evaluation, attackers, rows, asked = evidence
     measured, unmeasured = means(rows, asked)
     figures, absent = dict(sorted((findings.metrics | measured).items())), findings.absent | unmeasured
+    if config.minimal is not None:
+        figures |= ratio_figures(rows)
     probed = set(enrolment.probes.identities)
     flags = raise_flags(
         figures,
         unchanged=sum(row["unchanged"] for row in rows),
         faces=len(rows),
         ratio=config.ratio,
+        smallest=config.minimal is not None,
         cells=(config.cells or VIEW_SIZE) ** 2,
         not_found=enrolment.not_found,
         single_photo=len(enrolment.people) - len(probed),
-        not_held_out=[judge for judge, settings in config.judges.items() if settings == config.recognizer],
+        not_held_out=[
+            judge
+            for judge, settings in config.judges.items()
+            if settings in (config.recognizer, *config.surrogates.values())
+        ],
         same_for_every_seed=same_for_every_seed,
         trained_on=trained_on,
         people=len(set(evaluation.probes.identities)),
@@ -103,6 +111,16 @@ def means(rows: list[Row], asked: Mapping[str, MetricCollection]) -> tuple[dict[
         else:
             figures[name] = interval
     return figures, absent
+
+
+def ratio_figures(rows: list[Row]) -> dict[str, Interval]:
+    """How much of each face was repainted where each has its own ratio, and how many faces that hid."""
+    people = np.array([row["label"] for row in rows])
+    ratios, hidden = (np.array([row[f"minimal/{name}"] for row in rows]) for name in ("ratio", "hidden"))
+    figures = {"minimal/ratio": bootstrap_mean(ratios, people), "minimal/hidden": bootstrap_mean(hidden, people)}
+    for name, share in QUANTILES.items():
+        figures[f"minimal/ratio/{name}"] = bootstrap_quantile(ratios, people, share)
+    return figures
 
 
 def trained_on(model: object, people: list[str], evaluation: Side) -> int:

@@ -19,14 +19,14 @@ from veil.judge import Judge
 from veil.panel import Panel, assign
 from veil.pictures import as_saved, mask_pixels, save, to_pixels
 from veil.progress import Stages, console
-from veil.recognizers.whitebox import WhiteBox, centroids
 from veil.report.tables import metrics_table
 from veil.store import Row, RunFolder, evaluation_folder
 from veil.tasks.conclude import Evidence, conclude, keep_rebuilt, trained_on
 from veil.tasks.fit import quiet_lightning
-from veil.tasks.head import embed_both, fitted_head
+from veil.tasks.head import embed_both
 from veil.tasks.judges import available, fit_classical
 from veil.tasks.prepare import prepared
+from veil.tasks.whitebox import asking_masker, enrolled_whitebox
 from veil.tracking import publish
 from veil.types import Faces, Images, Masks
 
@@ -56,7 +56,8 @@ def _make(config: Config, run: RunFolder) -> None:
     with stages.clock("set-up"):
         quiet_lightning()
         device = instantiate(config.trainer).strategy.root_device
-        masker, inpainter = instantiate(config.masker), instantiate(config.inpainter)
+        inpainter = instantiate(config.inpainter)
+        masker = asking_masker(config, inpainter)
         name, attacks = config.choices.recognizer, instantiate(config.attacks)
         floors = instantiate(config.controls)
         features = {network: part.to(device) for network, part in instantiate(config.features).items()}
@@ -72,15 +73,13 @@ def _make(config: Config, run: RunFolder) -> None:
         judge: embed_both(recognizer.to(device), enrolment, config.cache, stages, judge)
         for judge, recognizer in recognizers.items()
     }
-    head = fitted_head(config, recognizers[name], enrolment, clear[name], stages)
-    enrolled, people = torch.tensor(enrolment.gallery.identities), enrolment.people
+    whitebox = enrolled_whitebox(config, recognizers[name], clear[name], enrolment, stages)
     keys = [*enrolment.gallery.keys, *enrolment.probes.keys]
     known = {judge: dict(zip(keys, torch.cat(parts), strict=True)) for judge, parts in clear.items()}
     panel_judges = {judge: Judge(recognizer, known[judge]) for judge, recognizer in recognizers.items()}
-    whitebox = WhiteBox(recognizers[name], head, centroids(clear[name].gallery, enrolled, len(people)))
     with run.writing() as folder:
         module = Anonymization(
-            Panel(whitebox, name, panel_judges, asked, people, stages),
+            Panel(whitebox, name, panel_judges, asked, enrolment.people, stages),
             masker,
             inpainter,
             ratio=config.ratio,
@@ -89,6 +88,7 @@ def _make(config: Config, run: RunFolder) -> None:
             keep=Writer(run, folder, evaluation.probes, config.image_format),
             stages=stages,
             spared=config.keep,
+            minimal=config.minimal is not None,
         )
         rows = _anonymize(config, run, module, evaluation.probes, stages)
         module.to(device)  # Lightning leaves it on the CPU

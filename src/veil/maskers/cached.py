@@ -1,0 +1,56 @@
+"""Scores that are computed once, however many ratios, inpainters and tries they serve."""
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from veil.recognizers.embed import fingerprint
+from veil.recognizers.whitebox import WhiteBox
+from veil.store import digest
+from veil.types import Faces, Scores, pick
+
+
+class CachedScores:
+    """A masker that remembers: one `.npy` file a face, by photo, person, seed, masker and white box.
+
+    Args:
+        masker: whose scores are kept.
+        settings: everything but the face and the recogniser that they depend on.
+        folder: a subfolder for each masker and white box is made here. Safe to delete, and for processes to share.
+
+    """
+
+    def __init__(self, masker: Callable[[Faces, WhiteBox], Scores], settings: Mapping[str, Any], folder: Path) -> None:
+        self.masker, self.settings, self.folder = masker, digest(settings), folder
+        self._last: tuple[WhiteBox, Path] | None = None
+
+    def __call__(self, faces: Faces, recognizer: WhiteBox) -> Scores:
+        """Read what is known, ask the masker for the rest."""
+        place = self._place(recognizer)
+        paths = [place / f"{name}.npy" for name in map(_name, faces.images.cpu(), faces.identities, faces.seeds)]
+        missing = [index for index, path in enumerate(paths) if not path.exists()]
+        if missing:
+            place.mkdir(parents=True, exist_ok=True)
+            for index, scores in zip(missing, self.masker(pick(faces, missing), recognizer).cpu().numpy(), strict=True):
+                partial = paths[index].with_suffix(f".{os.getpid()}.partial")
+                with partial.open("wb") as file:
+                    np.save(file, scores)
+                partial.replace(paths[index])
+        return torch.stack([torch.from_numpy(np.load(path)) for path in paths]).to(faces.images)
+
+    def _place(self, recognizer: WhiteBox) -> Path:
+        """The white box is frozen: its digest, of 100 MB, is taken once."""
+        if self._last is None or self._last[0] is not recognizer:
+            self._last = recognizer, self.folder / f"{self.settings}-{fingerprint(recognizer)}"
+        return self._last[1]
+
+
+def _name(image: torch.Tensor, identity: torch.Tensor, seed: torch.Tensor) -> str:
+    content = hashlib.blake2b(image.contiguous().numpy().data, digest_size=16)
+    content.update(f"{int(identity)} {int(seed)}".encode())
+    return content.hexdigest()

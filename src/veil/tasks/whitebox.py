@@ -1,0 +1,87 @@
+"""The white box of a run: what its masker may ask."""
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from veil.anonymization import Inpainter, Masker
+from veil.checkpoint import refuse_another_split
+from veil.config import Config, InputError
+from veil.data.faces import Enrolment
+from veil.maskers.cached import CachedScores
+from veil.metrics.comparison import Comparison
+from veil.metrics.verification import pairs, thresholds
+from veil.progress import Stages
+from veil.recognizers.whitebox import WhiteBox, centroids
+from veil.tasks.head import Clear, embed_both, fitted_head
+from veil.tasks.judges import fit_classical
+
+SHARPNESS = 32.0  # of a surrogate's softmax over cosines
+
+
+def enrolled_whitebox(
+    config: Config, recognizer: nn.Module, clear: Clear, enrolment: Enrolment, stages: Stages
+) -> WhiteBox:
+    """The recogniser with a classifier of the enrolled people, and its surrogates.
+
+    A surrogate's classifier is the softmax over the cosines to the centroids.
+    """
+    head = fitted_head(config, recognizer, enrolment, clear, stages)
+    means = person_means(clear, enrolment)
+    surrogates = {name: instantiate(settings) for name, settings in config.surrogates.items()}
+    fit_classical(surrogates, enrolment.gallery)
+    others = []
+    for name, surrogate in surrogates.items():
+        refuse_another_split(surrogate, enrolment)
+        device = next(recognizer.parameters()).device
+        known = embed_both(surrogate.to(device), enrolment, config.cache, stages, name)
+        others_means = person_means(known, enrolment)
+        nearest = nn.Linear(others_means.shape[1], len(others_means), bias=False)
+        nearest.weight.data = SHARPNESS * others_means
+        limit = threshold(config, known, others_means, enrolment)
+        others.append(WhiteBox(surrogate, nearest, others_means, threshold=limit))
+    return WhiteBox(recognizer, head, means, others, threshold(config, clear, means, enrolment))
+
+
+def person_means(clear: Clear, enrolment: Enrolment) -> Float[Tensor, "people d"]:
+    """Centroid of each enrolled person."""
+    return centroids(clear.gallery, torch.tensor(enrolment.gallery.identities), len(enrolment.people))
+
+
+def threshold(config: Config, clear: Clear, means: Float[Tensor, "people d"], enrolment: Enrolment) -> float | None:
+    """The cosine to a centroid that clear probes of other people exceed with the FAR of `minimal`; `None` without it.
+
+    Raises InputError where the data has too few pairs for this FAR.
+    """
+    if config.minimal is None:
+        return None
+    probed = torch.tensor(enrolment.probes.identities)
+    strangers = pairs(Comparison(clear.probes, probed, means, torch.arange(len(means)))).impostors
+    limits = thresholds(strangers)
+    if config.minimal not in limits:
+        raise InputError(
+            f"minimal: the data's {len(strangers)} pairs of a clear probe and another person's centroid support FARs "
+            f"of {list(limits) or 'none'}, got {config.minimal}"
+        )
+    return limits[config.minimal]
+
+
+def asking_masker(config: Config, inpainter: Inpainter) -> Masker:
+    """The masker; its scores are kept for other ratios and tries.
+
+    One that takes `repaint` by name gets the inpainter; then its scores depend on that as well.
+    """
+    masker: Callable[..., Any] = instantiate(config.masker)
+    settings = {"masker": config.masker, "precision": config.trainer.get("precision", "")}
+    if "repaint" in inspect.signature(masker).parameters:
+        masker, settings = partial(masker, repaint=inpainter), settings | {"inpainter": config.inpainter}
+    if not config.cache_scores:
+        return masker
+    return CachedScores(masker, settings, Path(config.cache).expanduser() / "scores")

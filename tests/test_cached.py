@@ -1,0 +1,69 @@
+"""Scores are computed once for a photo, a masker and a white box, and again for anything else."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import one
+
+from veil.maskers.cached import CachedScores
+from veil.recognizers.whitebox import WhiteBox
+from veil.types import Faces, Scores
+
+
+class Asked:
+    """Notes whose scores it was asked for."""
+
+    def __init__(self) -> None:
+        self.keys: list[str] = []
+
+    def __call__(self, faces: Faces, recognizer: WhiteBox) -> Scores:
+        self.keys += faces.keys
+        return faces.images.mean(dim=1) * recognizer.centroids.sum()
+
+
+@pytest.fixture
+def asked() -> Asked:
+    return Asked()
+
+
+def test_the_same_scores_and_no_second_pass(asked: Asked, tmp_path: Path, faces: Faces, recognizer: WhiteBox) -> None:
+    masker = CachedScores(asked, {"masker": "mean"}, tmp_path)
+    first = masker(one(faces, 1), recognizer)
+    scores = masker(faces, recognizer)
+    assert asked.keys == ["b", "a", "c", "d"]
+    assert torch.equal(first, scores[1:2])
+    assert torch.equal(scores, CachedScores(asked, {"masker": "mean"}, tmp_path)(faces, recognizer))
+    assert len(asked.keys) == 4
+    assert torch.equal(scores, Asked()(faces, recognizer))
+
+
+def test_whatever_the_scores_depend_on_makes_them_anew(
+    asked: Asked, tmp_path: Path, faces: Faces, recognizer: WhiteBox
+) -> None:
+    masker = CachedScores(asked, {"masker": "mean"}, tmp_path)
+    masker(faces, recognizer)
+    other = WhiteBox(recognizer.recognizer, recognizer.head, recognizer.centroids.flip(0))
+    for change in (
+        lambda: masker(faces._replace(images=1 - faces.images), recognizer),
+        lambda: masker(faces._replace(seeds=faces.seeds + 1), recognizer),
+        lambda: masker(faces._replace(identities=(faces.identities + 1) % 5), recognizer),
+        lambda: masker(faces, other),
+        lambda: CachedScores(asked, {"masker": "mean", "blur": 1.0}, tmp_path)(faces, recognizer),
+    ):
+        asked.keys.clear()
+        change()
+        assert asked.keys == ["a", "b", "c", "d"]
+
+
+def test_a_killed_write_leaves_nothing_half_known(
+    asked: Asked, tmp_path: Path, faces: Faces, recognizer: WhiteBox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    masker = CachedScores(asked, {"masker": "mean"}, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            masker(faces, recognizer)
+    asked.keys.clear()
+    assert torch.equal(masker(faces, recognizer), Asked()(faces, recognizer))
+    assert asked.keys == ["a", "b", "c", "d"]
