@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from veil.metrics.comparison import rank
 from veil.metrics.flags import raise_flags
-from veil.metrics.intervals import Interval, bootstrap_mean, people_mean
+from veil.metrics.intervals import Interval, bootstrap_mean, bootstrap_quantile, people_mean
 from veil.metrics.privacy import Accuracy, ClearAccuracy, Fooled, IdentityCosine
 from veil.metrics.utility import PSNR, SSIM, Coverage, Detected
 from veil.panel import PICTURE, assign, values
@@ -134,6 +134,23 @@ def test_interval_covers_the_truth() -> None:
     assert 0.92 <= covered / 500 <= 0.975  # 93-97 % and the spread of 500 trials
 
 
+def test_quantiles_resample_people_like_scipy() -> None:
+    generator = np.random.default_rng(0)
+    values = generator.random(2000)
+    ours = bootstrap_quantile(values, np.arange(2000), 0.9, resamples=2000)
+    theirs = bootstrap(
+        (values,),
+        lambda x, axis: np.quantile(x, 0.9, axis=axis, method="inverted_cdf"),
+        n_resamples=2000,
+        method="percentile",
+        rng=generator,
+    ).confidence_interval
+    assert ours.value == np.quantile(values, 0.9, method="inverted_cdf")
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.01)
+    twice = bootstrap_quantile(np.repeat(values, 2), np.repeat(np.arange(2000), 2), 0.9, resamples=2000)
+    assert twice[:3] == ours[:3]  # a second photo just like the first adds nothing
+
+
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_interval_of_a_proportion_at_its_end_is_clopper_pearsons(share: float) -> None:
     people = np.repeat(np.arange(40), 2)
@@ -156,6 +173,8 @@ def test_flags_say_what_failed() -> None:
     assert raise_flags(good, **quiet) == []
     assert "80 of 80" in raise_flags(good, **quiet | {"unchanged": 80})[0]
     assert "coverage 0.2500 is not the ratio 0.5" in raise_flags(good, **quiet | {"ratio": 0.5})[0]
+    assert raise_flags(good, **quiet | {"ratio": 0.5}, smallest=True) == []
+    assert "coverage" in raise_flags(good, **quiet | {"ratio": 0.1}, smallest=True)[0]
     assert "s2/3" in raise_flags(good, **quiet | {"not_found": ["s2/3"]})[0]
     assert "3 people have one photo" in raise_flags(good, **quiet | {"single_photo": 3})[0]
     weak = good | {"clear/facenet/accuracy": Interval(0.5, 0.4, 0.6, 80)}

@@ -88,7 +88,8 @@ def search(
         return chosen.bool(), found._replace(value=found.value + holes * (raggedness(chosen) - 1))
 
     everybody = list(range(len(faces.keys)))
-    attempts = [tried(ranks(start(faces, recognizer), faces, cells), everybody) for start in starts.values()]
+    orders = [ranks(start(faces, recognizer), faces, cells) for start in starts.values()]
+    attempts = [tried(order, everybody) for order in orders]
     best = torch.stack([found.value for _, found in attempts]).argmin(dim=0), torch.arange(len(everybody))
     chosen = torch.stack([mask for mask, _ in attempts])[best]
     value, gain = (torch.stack(parts)[best] for parts in zip(*(found for _, found in attempts), strict=True))
@@ -105,7 +106,7 @@ def search(
             failures[face] = 0 if better else failures[face] + 1
             if better:
                 chosen[face], value[face], gain[face] = masks[index], found.value[index], found.gain[index]
-    return chosen.float()
+    return chosen + torch.stack(orders)[best]  # all that is chosen first; what comes after it, as the start has it
 
 
 @torch.no_grad()
