@@ -130,7 +130,7 @@ LOOKING = {  # every masker that claims to look, in each of its ways
     "gradcam layer": {"weighting": "layercam"},
     "occlusion": {},
     "rise": {"masks": 2000},
-    "ensemble": {"weights": {"t_zone": 0.0}},
+    "ensemble": {"maskers": {"saliency": make("saliency"), "occlusion": make("occlusion")}},
     "search": {"ratio": 4 / 100, "starts": {"t_zone": make("t_zone")}},
 }
 BLIND = {"random", "landmarks", "whole_face", "t_zone"}
