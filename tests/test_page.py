@@ -17,6 +17,7 @@ from PIL import Image
 
 from veil.config import InputError
 from veil.report.page import write_page
+from veil.report.verdict import held_out
 from veil.store import write_csv
 
 PEOPLE = 6
@@ -224,3 +225,27 @@ def test_groups_and_what_the_reversal_rebuilt_are_shown(folder: Path) -> None:
     assert "naive by dlib" in said
     assert said.index("glasses True 50") < said.index("glasses False 25")  # the least protected first
     assert page.read_text().count("Face that the reversal rebuilt of person") == PEOPLE
+
+
+def test_how_much_each_face_took_is_drawn(folder: Path, tmp_path: Path) -> None:
+    assert "How much it takes" not in text(write_page(folder))
+    config = OmegaConf.load(folder / "config.yaml")
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.merge(config, {"minimal": 0.001})))
+    with (folder / "manifest.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for number, row in enumerate(rows):
+        row |= {"minimal/ratio": min(0.05 * number, 0.5), "minimal/hidden": float(number <= 10)}
+    write_csv(rows, folder / "manifest.csv")
+    page = write_page(folder)
+    assert "half needed at most 25 %" in text(page)
+    assert "91.7 % of faces could be hidden" in text(page)
+    drawn, console = browse(page, tmp_path / "profile")
+    assert drawn["traces"][0] == 1
+    assert console == []
+
+
+def test_a_surrogate_is_no_held_out_judge() -> None:
+    judges = {"dlib": {"_target_": "b"}, "frank": {"_target_": "c"}}
+    assert held_out({"recognizer": {"_target_": "a"}, "judges": judges}) == {"dlib", "frank"}
+    surrogates = {"other": {"_target_": "b"}}
+    assert held_out({"recognizer": {"_target_": "a"}, "judges": judges, "surrogates": surrogates}) == {"frank"}

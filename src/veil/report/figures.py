@@ -91,6 +91,20 @@ def detection_errors(evidence: Evidence) -> Drawing | None:
     return Drawing("DET curves", figure, f"Genuine pairs rejected at FAR {QUOTED:g}: {'; '.join(errors)}.")
 
 
+def enough(ratios: np.ndarray, hidden: np.ndarray) -> Drawing:
+    """Share of faces that are hidden from every white box by repainting no more of each than a ratio."""
+    figure = _figure("repainted share of the face's square", "faces hidden from the white boxes", percent_y=True)
+    places = np.concatenate([[0.0], np.sort(ratios[hidden])])
+    shares = np.arange(len(places)) / len(ratios)
+    line = {"color": ATTACKS[0], "shape": "hv", "width": 2}
+    figure.add_scatter(x=places, y=shares, name="hidden", mode="lines", line=line)
+    figure.update_xaxes(tickformat=".0%", range=[0, 1])
+    words = f"{percent(hidden.mean())} of faces could be hidden; the others were repainted as far as the ratio allows."
+    if hidden.any():
+        words = f"Of the faces that could be hidden, half needed at most {percent(np.median(ratios[hidden]))}. {words}"
+    return Drawing("How much it takes", figure, words)
+
+
 def _styles(evidence: Evidence) -> Iterator[tuple[tuple[str, str], str]]:
     """Colour and dash of each attack."""
     attacks = [name for name in evidence if name != "clear"]

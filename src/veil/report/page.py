@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from omegaconf import OmegaConf
@@ -15,7 +16,7 @@ from plotly.offline import get_plotlyjs
 
 from veil.config import InputError
 from veil.report.curves import read_scores
-from veil.report.figures import Drawing, cumulative_matches, detection_errors, distributions
+from veil.report.figures import Drawing, cumulative_matches, detection_errors, distributions, enough
 from veil.report.people import extremes, pictures, ranked
 from veil.report.tables import group_tables, page_tables
 from veil.report.verdict import held_out, verdict
@@ -37,6 +38,7 @@ def write_page(folder: Path, *, originals: bool = False) -> Path:
     text = (folder / "config.yaml").read_text()
     config = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.create(text)))
     sections = _drawings(folder / "scores.npz", figures["faces"].get("people"))
+    ratios = _ratios(folder / "manifest.csv") if config.get("minimal") else None
     here = Path(__file__).parent
     templates = Environment(
         loader=FileSystemLoader(here), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -50,12 +52,13 @@ def write_page(folder: Path, *, originals: bool = False) -> Path:
         rebuilt=_command(config),
         tables=page_tables(figures),
         sections=sections,
+        ratios=ratios and (ratios, _embed(ratios, "white boxes")),
         held_out=held_out(config),
         groups=group_tables(folder / "groups.csv"),
         people=_people(folder, config, originals=originals),
         glossary=GLOSSARY,
         percent=percent,
-        plotly=Markup(get_plotlyjs()) if any(sections.values()) else None,
+        plotly=Markup(get_plotlyjs()) if ratios or any(sections.values()) else None,
         megabytes=round(len(get_plotlyjs()) / 1e6, 1),
     )
     path = folder / "report.html"
@@ -73,6 +76,14 @@ def _drawings(path: Path, people: int | None) -> dict[str, list[tuple[Drawing, M
         drawings = (distributions(evidence, thresholds), matches, detection_errors(evidence))
         drawn[judge] = [(drawing, _embed(drawing, judge)) for drawing in drawings if drawing]
     return drawn
+
+
+def _ratios(manifest: Path) -> Drawing:
+    """How much of each face it took, where each has its own ratio."""
+    with manifest.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    ratios, hidden = (np.array([float(row[f"minimal/{name}"]) for row in rows]) for name in ("ratio", "hidden"))
+    return enough(ratios, hidden == 1)
 
 
 def _embed(drawing: Drawing, judge: str) -> Markup:

@@ -34,6 +34,8 @@ SHOWN = (
     "utility/landmark_error",
     "utility/kid/*",
     "check/*",
+    "minimal/*",
+    "minimal/*/*",
 )
 
 
@@ -99,5 +101,6 @@ def _section(name: str) -> tuple[int, str]:
         "clear": (2, "Ceilings, on clear photos"),
         "control": (3, "Floors: chance, and the naive attack on controls"),
         "utility": (4, "What is left of the picture"),
+        "minimal": (5, "How much it takes"),
     }
-    return places.get(kind, (5, "Checks"))
+    return places.get(kind, (6, "Checks"))

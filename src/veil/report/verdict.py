@@ -20,7 +20,8 @@ class Attack(NamedTuple):
 
 def held_out(config: Mapping[str, Any]) -> set[str]:
     """Judges that took no part in making a mask."""
-    return {judge for judge, settings in config["judges"].items() if settings != config["recognizer"]}
+    whiteboxes = [config["recognizer"], *config.get("surrogates", {}).values()]
+    return {judge for judge, settings in config["judges"].items() if settings not in whiteboxes}
 
 
 def attacks(metrics: Mapping[str, Figure], judges: set[str]) -> list[Attack]:

@@ -12,6 +12,11 @@ SHARES = (
     "aligned",
     "detected",
     "coverage",
+    "ratio",
+    "hidden",
+    "tenth",
+    "median",
+    "nine_tenths",
 )  # and TAR@FAR
 
 MEANINGS = {  # by the last part of a metric's name
@@ -35,6 +40,11 @@ MEANINGS = {  # by the last part of a metric's name
     "detected": "a detector still finds a face",
     "aligned": "the judge's own detector finds the face",
     "coverage": "masked share of the face's square",
+    "ratio": "masked share of each face's square, as small as hides it from the white boxes",
+    "hidden": "no white box takes the face for its person",
+    "tenth": "a tenth of the faces needed no more",
+    "median": "half of the faces needed no more",
+    "nine_tenths": "nine tenths of the faces needed no more",
 }
 
 GLOSSARY = {
