@@ -88,6 +88,11 @@ def test_the_whole_face_grows_from_its_middle(crops: Faces) -> None:
     assert not inside(points[:, 8:9].clamp(0, 159), smaller).any()  # the chin comes late
     assert inside(points[:, 30:31], masks).all()
     assert not torch.equal(masks[0], masks[1])  # each face's own
+    inner = torch.zeros(len(hull), 1, 256, 256, dtype=torch.bool)
+    view(inner)[:, 0] = whole_face(crops, NOBODY, shape="inner") >= 0
+    assert inside(points[:, [19, 24, 30, 38, 43, 51, 57]], inner).all()
+    assert not inside(points[:, [4, 8, 12]].clamp(0, 159), inner).any()
+    assert (view(inner)[:, 0] & (hull >= 0)).sum() == inner.sum()  # a part of the whole hull
 
 
 def test_the_t_zone_is_a_t(crops: Faces) -> None:
@@ -134,7 +139,7 @@ def test_a_kept_mouth_is_the_lips(shown: str, request: pytest.FixtureRequest) ->
         (landmarks, {"order": []}, r"masker.order .* got \[\]"),
         (landmarks, {"order": ["nose", "nose"]}, r"masker.order .* each once, got"),
         (landmarks, {"order": ["nose"], "margin": 8.0}, r"masker.margin is a share .* in \[0, 0.5\), got 8"),
-        (whole_face, {"shape": "box"}, r"masker.shape must be one of \('ellipse', 'hull'\), got 'box'"),
+        (whole_face, {"shape": "box"}, r"masker.shape must be one of \('ellipse', 'hull', 'inner'\), got 'box'"),
         (whole_face, {"aspect": 0.0}, r"masker.aspect, .* above 0, got 0"),
     ],
 )

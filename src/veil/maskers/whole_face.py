@@ -1,4 +1,4 @@
-"""The whole face, from its middle outwards."""
+"""The face, from its middle outwards."""
 
 import torch
 from torch import Tensor, nn
@@ -8,18 +8,19 @@ from veil.maskers.anatomy import face_points, hull_distances
 from veil.regions import MEAN_FACE
 from veil.types import Faces, Scores, view
 
-SHAPES = ("ellipse", "hull")
+SHAPES = ("ellipse", "hull", "inner")
+INNER = slice(17, 60)  # landmarks from the brows to the outer lips
 
 
 @torch.no_grad()
 def whole_face(faces: Faces, recognizer: nn.Module, shape: str = "ellipse", aspect: float = 1.3) -> Scores:
-    """An ellipse, or the hull of the landmarks, that grows with the budget: the mask of classical de-identification
+    """An ellipse, or a hull of landmarks, that grows with the budget: the mask of classical de-identification
     (Newton et al. 2005, Preserving Privacy by De-identifying Face Images), looking at no recogniser.
 
     Args:
         shape: `ellipse`, upright round the middle of the mean face, the same for every face; `hull`, of each face's 68
-            landmarks, which end at the brows. Where dlib finds no face, the hull is the mean face's
-            (`veil.maskers.anatomy.face_points`).
+            landmarks, which end at the brows; `inner`, the hull of brows, eyes, nose and mouth, without the jaw. Where
+            dlib finds no face, the hull is the mean face's (`veil.maskers.anatomy.face_points`).
         aspect: height of the ellipse over its width.
 
     """
@@ -28,8 +29,9 @@ def whole_face(faces: Faces, recognizer: nn.Module, shape: str = "ellipse", aspe
     if aspect <= 0:
         raise InputError(f"masker.aspect, height over width, must be above 0, got {aspect}")
     height, width = view(faces.images).shape[-2:]
-    if shape == "hull":
-        return -hull_distances(face_points(faces.images), (height, width)).to(faces.images)
+    if shape != "ellipse":
+        points = face_points(faces.images)[:, INNER if shape == "inner" else slice(None)]
+        return -hull_distances(points, (height, width)).to(faces.images)
     return -_radius(height, width, aspect).expand(len(faces.images), -1, -1).to(faces.images)
 
 
