@@ -33,7 +33,7 @@ def settings(name: str) -> dict[str, Any]:
 
 def make(name: str, **knobs: Any) -> Masker:
     """As a run makes it; one that tries its masks out gets a quick inpainter."""
-    masker = instantiate(settings(name), **knobs)
+    masker = instantiate({**settings(name), **knobs})
     return partial(masker, repaint=grey) if "repaint" in inspect.signature(masker).parameters else masker
 
 
