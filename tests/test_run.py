@@ -175,9 +175,10 @@ def test_a_held_out_judge_measures_beside_the_white_box(small_run: Callable[...,
 
 def test_a_judge_that_is_the_white_box_is_flagged(small_run: Callable[..., Config]) -> None:
     measured = figures(evaluate(small_run("judges=default", "recognizer=dlib", "masker=random")))
-    assert any("judge dlib is the white box" in flag for flag in measured["flags"])
+    assert any("judge dlib is a white box" in flag for flag in measured["flags"])
 
 
+@pytest.mark.slow
 def test_surrogates_help_to_make_masks_and_do_not_judge(small_run: Callable[..., Config]) -> None:
     knobs = ("masker=search", "masker.repaints=7", "ratio=0.1", "keep=[mouth]", "attacks=none")
     alone = evaluate(small_run(*knobs))
@@ -207,6 +208,7 @@ def test_each_face_is_masked_no_more_than_it_takes(
     assert not any("coverage" in flag for flag in found["flags"])
 
 
+@pytest.mark.slow
 def test_scores_are_kept_for_another_ratio(small_run: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> None:
     knobs = ("masker=saliency", "attacks=none", "seed=7")
     fresh = evaluate(small_run(*knobs, "ratio=0.5", outputs="fresh"))

@@ -59,19 +59,7 @@ def search(
         patience: swaps in a row that do not help, after which a face is left as it is.
 
     """
-    for name, count in {"repaints": repaints, "draws": draws, "patience": patience}.items():
-        if count < 1:
-            raise InputError(f"masker.{name} must be at least 1, got {count}")
-    if not 0 < swap <= 1 or not noise >= 0 or not holes >= 0:
-        raise InputError(
-            f"masker.swap must be in (0, 1], masker.noise and masker.holes at least 0, got swap={swap} noise={noise} "
-            f"holes={holes}"
-        )
-    if not starts or repaints < draws * (1 + len(starts)):
-        raise InputError(
-            f"masker.repaints must pay for draws x (1 + starts) = {draws * (1 + len(starts))}, and there must be a "
-            f"start, got repaints={repaints} and {len(starts)} starts"
-        )
+    _check(repaints, draws, patience, swap, noise, holes, len(starts))
     height, width = view(faces.images).shape[-2:]
     grid = (cells, cells) if cells else (height, width)
     kept = protected(faces.images, keep) if keep else None
@@ -107,6 +95,22 @@ def search(
             if better:
                 chosen[face], value[face], gain[face] = masks[index], found.value[index], found.gain[index]
     return chosen + torch.stack(orders)[best]  # all that is chosen first; what comes after it, as the start has it
+
+
+def _check(repaints: int, draws: int, patience: int, swap: float, noise: float, holes: float, starts: int) -> None:
+    for name, count in {"repaints": repaints, "draws": draws, "patience": patience}.items():
+        if count < 1:
+            raise InputError(f"masker.{name} must be at least 1, got {count}")
+    if not 0 < swap <= 1 or not noise >= 0 or not holes >= 0:
+        raise InputError(
+            f"masker.swap must be in (0, 1], masker.noise and masker.holes at least 0, got swap={swap} noise={noise} "
+            f"holes={holes}"
+        )
+    if not starts or repaints < draws * (1 + starts):
+        raise InputError(
+            f"masker.repaints must pay for draws x (1 + starts) = {draws * (1 + starts)}, and there must be a start, "
+            f"got repaints={repaints} and {starts} starts"
+        )
 
 
 @torch.no_grad()
