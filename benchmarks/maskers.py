@@ -4,8 +4,8 @@
 
 The other arguments are `run.py`'s. For each masker: recogniser passes and seconds a face; for each inpainter, over a
 range of ratios: the mean cosine of a held-out judge between a face before and after (the deletion curve; Petsiuk et al.
-2018, arXiv:1806.07421) and its mean over [0, 1], rank-1 and TAR@FAR=1e-3 against the clear gallery, and the smallest
-ratio at which that TAR is at most 1 %. 95 % intervals resample people. One JSON file a masker in `--out`, kept if it is
+2018, arXiv:1806.07421) and its mean up to the last ratio, rank-1 and TAR@FAR=1e-3 against the clear gallery, and the
+smallest ratio at which that TAR is at most 1 %. 95 % intervals resample people. One JSON file a masker in `--out`, kept if it is
 there; prints a table of what is there.
 """
 
@@ -42,12 +42,11 @@ CONF = Path(__file__).parents[1] / "conf"
 FAR = 1e-3
 
 
-class Counted(nn.Module):
-    """A recogniser that counts the pictures it is shown."""
+class Counter:
+    """Counts the pictures that a recogniser is shown."""
 
     def __init__(self, recognizer: nn.Module) -> None:
-        super().__init__()
-        self.recognizer, self.shown = recognizer, 0
+        self.shown = 0
         recognizer.register_forward_hook(self._count)
 
     def _count(self, _module: nn.Module, inputs: tuple[torch.Tensor], _output: torch.Tensor) -> None:
@@ -70,7 +69,7 @@ class Bench:
             for name, recognizer in (("white box", white), (judge, held_out))
         }
         self.whitebox = enrolled_whitebox(self.config, white, clear["white box"], enrolment, self.stages)
-        self.judge, self.passes = held_out, Counted(white)
+        self.judge, self.passes = held_out, Counter(white)
         keys = [*enrolment.gallery.keys, *enrolment.probes.keys]
         known = dict(zip(keys, torch.cat(tuple(clear[judge])), strict=True))
         material = Material(
@@ -130,7 +129,7 @@ class Bench:
 
 
 def summary(curve: dict, ratios: list[float], people: np.ndarray) -> dict:
-    """Means with intervals, the curve's mean over [0, 1] (cosine 1 at ratio 0), the smallest ratio."""
+    """Means with intervals, the curve's mean up to the last ratio (cosine 1 at 0), the smallest ratio."""
     faces = {name: np.array(curve[name]).T for name in ("cosine", "rank1", "accepted")}
     means = {
         name: {f"{ratio:g}": bootstrap_mean(faces[name][:, at], people)._asdict() for at, ratio in enumerate(ratios)}

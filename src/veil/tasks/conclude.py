@@ -19,6 +19,7 @@ from veil.metrics.intervals import Interval, PeopleMean, bootstrap_mean, bootstr
 from veil.pictures import sample_sheet, save, to_pixels
 from veil.progress import Stages
 from veil.report.page import write_page
+from veil.report.verdict import held_out
 from veil.store import Row, write_csv
 from veil.types import Images
 
@@ -62,11 +63,7 @@ def conclude(
         cells=(config.cells or VIEW_SIZE) ** 2,
         not_found=enrolment.not_found,
         single_photo=len(enrolment.people) - len(probed),
-        not_held_out=[
-            judge
-            for judge, settings in config.judges.items()
-            if settings in (config.recognizer, *config.surrogates.values())
-        ],
+        not_held_out=[judge for judge in config.judges if judge not in held_out(vars(config))],
         same_for_every_seed=same_for_every_seed,
         trained_on=trained_on,
         people=len(set(evaluation.probes.identities)),
