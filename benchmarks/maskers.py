@@ -5,8 +5,8 @@
 The other arguments are `run.py`'s. For each masker: recogniser passes and seconds a face; for each inpainter, over a
 range of ratios: the mean cosine of a held-out judge between a face before and after (the deletion curve; Petsiuk et al.
 2018, arXiv:1806.07421) and its mean up to the last ratio, rank-1 and TAR@FAR=1e-3 against the clear gallery, and the
-smallest ratio at which that TAR is at most 1 %. 95 % intervals resample people. One JSON file a masker in `--out`, kept if it is
-there; prints a table of what is there.
+smallest ratio at which that TAR is at most 1 %. 95 % intervals resample people. One JSON file a masker in `--out`, kept
+if it is there; prints a table of what is there.
 """
 
 import argparse
