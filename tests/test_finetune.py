@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from veil.training.curve import read_curve
 from veil.training.part import trained_part
 from veil.training.tuning import Tuning
 
+ROOT = Path(__file__).parents[1]
 LAST_BLOCK = ("network.block8.", "network.last_linear.", "network.last_bn.")
 
 
@@ -168,6 +171,23 @@ def test_a_killed_run_goes_on_and_ends_where_it_would_have(
     one, two = (load_file(path / "checkpoint.safetensors") for path in (whole, place))
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert [row["epoch"] for row in read_curve(place / "last_block" / "curve.csv")] == [0, 1, 2]
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_checkpoint(photos: Path, cache: str, tmp_path: Path) -> None:
+    knobs = ("task=finetune", "task.mode=last_block", "task.epochs=2", "task.held_out=0.34", "head.epochs=3")
+    where = ("data=folder", f"data.root={photos}", f"cache={cache}", f"outputs={tmp_path}", "split.gallery=0.6")
+    devices = ("trainer=cpu", "trainer.devices=2", "+trainer.strategy=ddp", "logger=csv")
+    command = [sys.executable, "run.py", *knobs, *where, *devices]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert "MEMBER: 2/2" in done.stdout
+    (path,) = tmp_path.rglob("checkpoint.safetensors")
+    assert [row["epoch"] for row in read_curve(path.parent / "last_block" / "curve.csv")] == [0, 1]
+    moved = set(read_checkpoint(path).trunk())
+    assert moved
+    assert all(name.startswith(LAST_BLOCK) for name in moved)
+    assert FaceNet("casia", cache, str(path)).checkpoint is not None
 
 
 @pytest.mark.parametrize("mode", ["full", "last_block"])
