@@ -4,6 +4,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
 READY := .venv/.ready
 
 help: ## show this help
@@ -13,10 +14,10 @@ demo: $(READY) ## set up, then mask and repaint real faces and measure what is l
 	$(BIN)/python run.py masker=saliency ratio=0.25
 
 test: $(READY) ## run the tests (offline, minutes)
-	$(BIN)/pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-all: $(READY) ## run the slow tests too
-	$(BIN)/pytest
+	$(PYTEST)
 
 lint: $(READY) ## check style and types
 	$(BIN)/ruff check .

@@ -17,13 +17,21 @@ from veil.types import Faces, Images, Masks, Scores, pick, view
 
 Repaint = Callable[[Faces, Masks], Images]
 Cells = Bool[Tensor, "b rows columns"]
+Ranks = Float[Tensor, "b rows columns"]
 
 
 class Tried(NamedTuple):
     """Masks after repainting."""
 
+    masks: Masks
+    chosen: Cells
     value: Float[Tensor, " b"]  # likeness left, and the price of the border
-    gain: Float[Tensor, "b rows columns"]  # by how much repainting each cell lowers the likeness, to the first order
+    painted: Float[Tensor, "b draws 3 h w"]
+
+    def take(self, other: "Tried", rows: Sequence[int], others: Sequence[int]) -> None:
+        """Put `others` of the other's faces in the place of `rows`."""
+        for mine, its in zip(self, other, strict=True):
+            mine[list(rows)] = its[list(others)]
 
 
 def search(
@@ -34,7 +42,8 @@ def search(
     ratio: float,
     cells: int | None,
     keep: Sequence[Part] = (),
-    repaints: int = 32,
+    repaints: int = 8,
+    mixes: int = 2,
     draws: int = 1,
     swap: float = 0.25,
     noise: float = 0.1,
@@ -43,15 +52,16 @@ def search(
 ) -> Scores:
     """Scores whose mask of `ratio`, once repainted, leaves little likeness to the person.
 
-    A stochastic local search (Hoos and Stützle 2004): the best of the starting masks, then swaps of cells, each kept if
-    it leaves less after repainting. Cells that seem to hide little go, cells that seem to give away much come: by the
-    likeness's gradient times the difference between paint and face, with noise. Likeness is the mean of
-    `WhiteBox.likeness` over the white box and its surrogates. Judges are never asked. Each face draws from its own
-    seed; paint is tried with other seeds than the run's, so that no mask is made for one draw of paint.
+    A stochastic local search (Hoos and Stützle 2004): of the starting masks and of masks between them, the one that
+    leaves least; from there swaps of cells, each kept if it leaves less after repainting. Cells that seem to hide
+    little go, cells that seem to give away much come: by the likeness's gradient times the difference between paint and
+    face, with noise. Likeness is the mean of `WhiteBox.likeness` over the white box and its surrogates. Judges are
+    never asked. Each face draws from its own seed. The first draw of paint is the one that the run publishes.
 
     Args:
-        starts: maskers by name; the start is the one whose mask leaves least.
-        repaints: most repaints a face: of the whole view once, of each start, of each swap.
+        starts: maskers by name.
+        repaints: most repaints a face: of each start, of each mix, then of the whole view once and of each swap.
+        mixes: masks by a mean of the starts' ranks, with weights drawn evenly from all that add up to 1.
         draws: of paint, over which a mask's likeness is averaged; each is a repaint.
         swap: largest share of the masked cells that change at once, in (0, 1].
         noise: standard deviation of the noise on the cells' promise, as a share of the largest.
@@ -59,79 +69,107 @@ def search(
         patience: swaps in a row that do not help, after which a face is left as it is.
 
     """
-    _check(repaints, draws, patience, swap, noise, holes, len(starts))
+    _check(repaints, mixes, draws, patience, swap, noise, holes, len(starts))
     height, width = view(faces.images).shape[-2:]
     grid = (cells, cells) if cells else (height, width)
     kept = protected(faces.images, keep) if keep else None
-    spared = torch.zeros_like(faces.images[:, :1], dtype=torch.bool) if kept is None else kept
-    free = ~F.adaptive_max_pool2d(view(spared).float(), grid)[:, 0].bool()
-    paint = _painted(faces, torch.ones_like(spared), repaint, 1)[0]  # what would stand where nothing is masked yet
 
-    def tried(scores: Scores, who: Sequence[int]) -> tuple[Cells, Tried]:
+    def tried(scores: Scores, who: Sequence[int]) -> Tried:
         part = pick(faces, who)
         size = (part.images.shape[-2], part.images.shape[-1])
         masks = budget(scores, ratio, cells, size, None if kept is None else kept[list(who)])
-        found = _try(part, masks, paint[list(who)], recognizer, _painted(part, masks, repaint, draws), grid)
+        painted = _painted(part, masks, repaint, draws)
+        with torch.no_grad():
+            value = torch.stack([_likeness(recognizer, part, images) for images in painted.unbind(dim=1)]).mean(dim=0)
         chosen = F.adaptive_max_pool2d(view(masks).float(), grid)[:, 0]
-        return chosen.bool(), found._replace(value=found.value + holes * (raggedness(chosen) - 1))
+        return Tried(masks, chosen.bool(), value + holes * (raggedness(chosen) - 1), painted)
 
-    everybody = list(range(len(faces.keys)))
-    orders = [ranks(start(faces, recognizer), faces, cells) for start in starts.values()]
-    attempts = [tried(order, everybody) for order in orders]
-    best = torch.stack([found.value for _, found in attempts]).argmin(dim=0), torch.arange(len(everybody))
-    chosen = torch.stack([mask for mask, _ in attempts])[best]
-    value, gain = (torch.stack(parts)[best] for parts in zip(*(found for _, found in attempts), strict=True))
+    everybody = range(len(faces.keys))
     generators = [Generator().manual_seed(seed) for seed in faces.seeds.tolist()]
+    orders = torch.stack([ranks(start(faces, recognizer), faces, cells) for start in starts.values()])
+    order = orders[0].clone()
+    best = tried(order, everybody)
+    for another in [*orders[1:], *(mixed(orders, generators) for _ in range(mixes))]:
+        now = tried(another, everybody)
+        better = (now.value < best.value).nonzero()[:, 0].tolist()
+        best.take(now, better, better)
+        order[better] = another[better]
+
     failures = [0] * len(everybody)
-    for _ in range(repaints // draws - 1 - len(starts)):
+    swaps = (repaints - 1) // draws - len(starts) - mixes
+    if swaps > 0:
+        spared = torch.zeros_like(best.masks) if kept is None else kept
+        free = ~F.adaptive_max_pool2d(view(spared).float(), grid)[:, 0].bool()
+        bare = _painted(faces, torch.ones_like(spared), repaint, 1)[:, 0]  # stands where nothing is masked yet
+    for _ in range(swaps):
         who = [face for face in everybody if failures[face] < patience]
         if not who:
             break
-        swapped = [swapped_cells(chosen[i], free[i], gain[i], swap, noise, generators[i]) for i in who]
-        masks, found = tried(torch.stack(swapped).float(), who)
-        for index, face in enumerate(who):
-            better = bool(found.value[index] < value[face])
-            failures[face] = 0 if better else failures[face] + 1
-            if better:
-                chosen[face], value[face], gain[face] = masks[index], found.value[index], found.gain[index]
-    return chosen + torch.stack(orders)[best]  # all that is chosen first; what comes after it, as the start has it
+        gain = _gain(pick(faces, who), best.masks[who], best.painted[who], bare[who], recognizer, grid)
+        swapped = [
+            swapped_cells(best.chosen[face], free[face], gain[row], swap, noise, generators[face])
+            for row, face in enumerate(who)
+        ]
+        now = tried(torch.stack(swapped).float(), who)
+        rows = (now.value < best.value[who]).nonzero()[:, 0].tolist()
+        failures = [count + 1 if face in who else count for face, count in enumerate(failures)]
+        for row in rows:
+            failures[who[row]] = 0
+        best.take(now, [who[row] for row in rows], rows)
+    return best.chosen + order  # all that is chosen first; what comes after it, as its start has it
 
 
-def _check(repaints: int, draws: int, patience: int, swap: float, noise: float, holes: float, starts: int) -> None:
+def _check(
+    repaints: int, mixes: int, draws: int, patience: int, swap: float, noise: float, holes: float, starts: int
+) -> None:
     for name, count in {"repaints": repaints, "draws": draws, "patience": patience}.items():
         if count < 1:
             raise InputError(f"masker.{name} must be at least 1, got {count}")
-    if not 0 < swap <= 1 or not noise >= 0 or not holes >= 0:
+    if mixes < 0 or not 0 < swap <= 1 or not noise >= 0 or not holes >= 0:
         raise InputError(
-            f"masker.swap must be in (0, 1], masker.noise and masker.holes at least 0, got swap={swap} noise={noise} "
-            f"holes={holes}"
+            f"masker.swap must be in (0, 1], masker.mixes, masker.noise and masker.holes at least 0, got swap={swap} "
+            f"mixes={mixes} noise={noise} holes={holes}"
         )
-    if not starts or repaints < draws * (1 + starts):
+    if not starts or repaints < draws * (starts + mixes):
         raise InputError(
-            f"masker.repaints must pay for draws x (1 + starts) = {draws * (1 + starts)}, and there must be a start, "
-            f"got repaints={repaints} and {starts} starts"
+            f"masker.repaints must pay for draws x (starts + mixes) = {draws * (starts + mixes)}, and there must be a "
+            f"start, got repaints={repaints} and {starts} starts"
         )
 
 
 @torch.no_grad()
-def _painted(faces: Faces, masks: Masks, repaint: Repaint, draws: int) -> list[Images]:
-    return [repaint(faces._replace(seeds=faces.seeds + 1 + draw), masks) for draw in range(draws)]
+def _painted(faces: Faces, masks: Masks, repaint: Repaint, draws: int) -> Float[Tensor, "b draws 3 h w"]:
+    return torch.stack([repaint(faces._replace(seeds=faces.seeds + draw), masks) for draw in range(draws)], dim=1)
+
+
+def mixed(orders: Float[Tensor, "starts b rows columns"], generators: Sequence[Generator]) -> Ranks:
+    """A mean of the starts' ranks, each face with its own random weights (Dirichlet, all parameters 1)."""
+    drawn = torch.stack([-torch.rand(len(orders), generator=generator).log() for generator in generators])
+    weights = (drawn / drawn.sum(dim=1, keepdim=True)).to(orders)
+    return torch.einsum("bs,sbrc->brc", weights, orders)
+
+
+def _likeness(recognizer: WhiteBox, faces: Faces, images: Images) -> Float[Tensor, " b"]:
+    return torch.stack([member.likeness(images, faces.identities) for member in recognizer.members]).mean(dim=0)
 
 
 @torch.enable_grad()
-def _try(
-    faces: Faces, masks: Masks, paint: Images, recognizer: WhiteBox, painted: Sequence[Images], grid: tuple[int, int]
-) -> Tried:
-    values, gains = [], []
-    for images in painted:
+def _gain(
+    faces: Faces,
+    masks: Masks,
+    painted: Float[Tensor, "b draws 3 h w"],
+    bare: Images,
+    recognizer: WhiteBox,
+    grid: tuple[int, int],
+) -> Float[Tensor, "b rows columns"]:
+    """By how much repainting each cell lowers the likeness, to the first order."""
+    gains = []
+    for images in painted.unbind(dim=1):
         images = images.detach().requires_grad_()
-        members = [member.likeness(images, faces.identities) for member in recognizer.members]
-        likeness = torch.stack(members).mean(dim=0)
-        (gradient,) = torch.autograd.grad(likeness.sum(), images)
-        change = torch.where(masks, images, paint).detach() - faces.images
-        values.append(likeness.detach())
+        (gradient,) = torch.autograd.grad(_likeness(recognizer, faces, images).sum(), images)
+        change = torch.where(masks, images, bare).detach() - faces.images
         gains.append(on_grid(-view(gradient * change).sum(dim=1), grid))
-    return Tried(torch.stack(values).mean(dim=0), torch.stack(gains).mean(dim=0))
+    return torch.stack(gains).mean(dim=0)
 
 
 def swapped_cells(
