@@ -70,53 +70,113 @@ def search(
 
     """
     _check(repaints, mixes, draws, patience, swap, noise, holes, len(starts))
-    height, width = view(faces.images).shape[-2:]
-    grid = (cells, cells) if cells else (height, width)
-    kept = protected(faces.images, keep) if keep else None
-
-    def tried(scores: Scores, who: Sequence[int]) -> Tried:
-        part = pick(faces, who)
-        size = (part.images.shape[-2], part.images.shape[-1])
-        masks = budget(scores, ratio, cells, size, None if kept is None else kept[list(who)])
-        painted = _painted(part, masks, repaint, draws)
-        with torch.no_grad():
-            value = torch.stack([_likeness(recognizer, part, images) for images in painted.unbind(dim=1)]).mean(dim=0)
-        chosen = F.adaptive_max_pool2d(view(masks).float(), grid)[:, 0]
-        return Tried(masks, chosen.bool(), value + holes * (raggedness(chosen) - 1), painted)
-
+    trials = Trials(faces, recognizer, repaint, ratio, cells, keep, draws, holes)
     everybody = range(len(faces.keys))
     generators = [Generator().manual_seed(seed) for seed in faces.seeds.tolist()]
     orders = torch.stack([ranks(start(faces, recognizer), faces, cells) for start in starts.values()])
     order = orders[0].clone()
-    best = tried(order, everybody)
+    best = trials(order, everybody)
     for another in [*orders[1:], *(mixed(orders, generators) for _ in range(mixes))]:
-        now = tried(another, everybody)
+        now = trials(another, everybody)
         better = (now.value < best.value).nonzero()[:, 0].tolist()
         best.take(now, better, better)
         order[better] = another[better]
-
-    failures = [0] * len(everybody)
     swaps = (repaints - 1) // draws - len(starts) - mixes
     if swaps > 0:
-        spared = torch.zeros_like(best.masks) if kept is None else kept
-        free = ~F.adaptive_max_pool2d(view(spared).float(), grid)[:, 0].bool()
-        bare = _painted(faces, torch.ones_like(spared), repaint, 1)[:, 0]  # stands where nothing is masked yet
+        _swap(trials, best, generators, swaps, swap, noise, patience)
+    return best.chosen + order  # all that is chosen first; what comes after it, as its start has it
+
+
+class Trials:
+    """Masks of a batch of faces, repainted and shown to the white boxes; the arguments are `search`'s."""
+
+    def __init__(
+        self,
+        faces: Faces,
+        recognizer: WhiteBox,
+        repaint: Repaint,
+        ratio: float,
+        cells: int | None,
+        keep: Sequence[Part],
+        draws: int,
+        holes: float,
+    ) -> None:
+        self.faces, self.recognizer, self.repaint = faces, recognizer, repaint
+        self.ratio, self.cells, self.draws, self.holes = ratio, cells, draws, holes
+        self.size = (faces.images.shape[-2], faces.images.shape[-1])
+        height, width = view(faces.images).shape[-2:]
+        self.grid = (cells, cells) if cells else (height, width)
+        self.kept = protected(faces.images, keep) if keep else None
+
+    def __call__(self, scores: Float[Tensor, "b rows columns"], who: Sequence[int]) -> Tried:
+        """The masks by these scores of some of the faces."""
+        part = pick(self.faces, who)
+        masks = budget(scores, self.ratio, self.cells, self.size, None if self.kept is None else self.kept[list(who)])
+        painted = self.painted(part, masks, self.draws)
+        with torch.no_grad():
+            value = torch.stack([self.likeness(part, images) for images in painted.unbind(dim=1)]).mean(dim=0)
+        chosen = F.adaptive_max_pool2d(view(masks).float(), self.grid)[:, 0]
+        return Tried(masks, chosen.bool(), value + self.holes * (raggedness(chosen) - 1), painted)
+
+    @torch.no_grad()
+    def painted(self, faces: Faces, masks: Masks, draws: int) -> Float[Tensor, "b draws 3 h w"]:
+        """As the run paints, then with the next seeds."""
+        draw = (self.repaint(faces._replace(seeds=faces.seeds + more), masks) for more in range(draws))
+        return torch.stack(list(draw), dim=1)
+
+    def likeness(self, faces: Faces, images: Images) -> Float[Tensor, " b"]:
+        """Mean over the white box and its surrogates."""
+        members = self.recognizer.members
+        return torch.stack([member.likeness(images, faces.identities) for member in members]).mean(dim=0)
+
+    @torch.enable_grad()
+    def gain(self, tried: Tried, bare: Images, who: Sequence[int]) -> Float[Tensor, "b rows columns"]:
+        """By how much repainting each cell lowers the likeness, to the first order.
+
+        Args:
+            tried: all faces' masks.
+            bare: all faces, the whole view repainted: what would stand where nothing is masked yet.
+            who: the faces that are asked for.
+
+        """
+        rows, part, gains = list(who), pick(self.faces, who), []
+        for images in tried.painted[rows].unbind(dim=1):
+            images = images.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(self.likeness(part, images).sum(), images)
+            change = torch.where(tried.masks[rows], images, bare[rows]).detach() - part.images
+            gains.append(on_grid(-view(gradient * change).sum(dim=1), self.grid))
+        return torch.stack(gains).mean(dim=0)
+
+
+def _swap(
+    trials: Trials,
+    best: Tried,
+    generators: Sequence[Generator],
+    swaps: int,
+    swap: float,
+    noise: float,
+    patience: int,
+) -> None:
+    """Swap cells of the best masks, in place, as long as that helps."""
+    spared = torch.zeros_like(best.masks) if trials.kept is None else trials.kept
+    free = ~F.adaptive_max_pool2d(view(spared).float(), trials.grid)[:, 0].bool()
+    bare = trials.painted(trials.faces, torch.ones_like(spared), 1)[:, 0]
+    failures = [0] * len(generators)
     for _ in range(swaps):
-        who = [face for face in everybody if failures[face] < patience]
+        who = [face for face, count in enumerate(failures) if count < patience]
         if not who:
-            break
-        gain = _gain(pick(faces, who), best.masks[who], best.painted[who], bare[who], recognizer, grid)
+            return
+        gain = trials.gain(best, bare, who)
         swapped = [
             swapped_cells(best.chosen[face], free[face], gain[row], swap, noise, generators[face])
             for row, face in enumerate(who)
         ]
-        now = tried(torch.stack(swapped).float(), who)
-        rows = (now.value < best.value[who]).nonzero()[:, 0].tolist()
-        failures = [count + 1 if face in who else count for face, count in enumerate(failures)]
-        for row in rows:
-            failures[who[row]] = 0
+        now = trials(torch.stack(swapped).float(), who)
+        better = (now.value < best.value[who]).tolist()
+        for face, helped in zip(who, better, strict=True):
+            failures[face] = 0 if helped else failures[face] + 1
+        rows = [row for row, helped in enumerate(better) if helped]
         best.take(now, [who[row] for row in rows], rows)
-    return best.chosen + order  # all that is chosen first; what comes after it, as its start has it
 
 
 def _check(
@@ -137,39 +197,11 @@ def _check(
         )
 
 
-@torch.no_grad()
-def _painted(faces: Faces, masks: Masks, repaint: Repaint, draws: int) -> Float[Tensor, "b draws 3 h w"]:
-    return torch.stack([repaint(faces._replace(seeds=faces.seeds + draw), masks) for draw in range(draws)], dim=1)
-
-
 def mixed(orders: Float[Tensor, "starts b rows columns"], generators: Sequence[Generator]) -> Ranks:
     """A mean of the starts' ranks, each face with its own random weights (Dirichlet, all parameters 1)."""
     drawn = torch.stack([-torch.rand(len(orders), generator=generator).log() for generator in generators])
     weights = (drawn / drawn.sum(dim=1, keepdim=True)).to(orders)
     return torch.einsum("bs,sbrc->brc", weights, orders)
-
-
-def _likeness(recognizer: WhiteBox, faces: Faces, images: Images) -> Float[Tensor, " b"]:
-    return torch.stack([member.likeness(images, faces.identities) for member in recognizer.members]).mean(dim=0)
-
-
-@torch.enable_grad()
-def _gain(
-    faces: Faces,
-    masks: Masks,
-    painted: Float[Tensor, "b draws 3 h w"],
-    bare: Images,
-    recognizer: WhiteBox,
-    grid: tuple[int, int],
-) -> Float[Tensor, "b rows columns"]:
-    """By how much repainting each cell lowers the likeness, to the first order."""
-    gains = []
-    for images in painted.unbind(dim=1):
-        images = images.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(_likeness(recognizer, faces, images).sum(), images)
-        change = torch.where(masks, images, bare).detach() - faces.images
-        gains.append(on_grid(-view(gradient * change).sum(dim=1), grid))
-    return torch.stack(gains).mean(dim=0)
 
 
 def swapped_cells(
