@@ -199,7 +199,9 @@ def _check(
 
 def mixed(orders: Float[Tensor, "starts b rows columns"], generators: Sequence[Generator]) -> Ranks:
     """A mean of the starts' ranks, each face with its own random weights (Dirichlet, all parameters 1)."""
-    drawn = torch.stack([-torch.rand(len(orders), generator=generator).log() for generator in generators])
+    drawn = torch.stack(
+        [-torch.rand(len(orders), generator=generator).clamp_min(1e-7).log() for generator in generators]
+    )
     weights = (drawn / drawn.sum(dim=1, keepdim=True)).to(orders)
     return torch.einsum("bs,sbrc->brc", weights, orders)
 
