@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import ROOT
 from hydra.errors import InstantiationException
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -27,7 +28,6 @@ from veil.training.curve import read_curve
 from veil.training.part import trained_part
 from veil.training.tuning import Tuning
 
-ROOT = Path(__file__).parents[1]
 LAST_BLOCK = ("network.block8.", "network.last_linear.", "network.last_bn.")
 
 

@@ -17,7 +17,6 @@ from veil.types import Faces, Images, Masks, Scores, pick, view
 
 Repaint = Callable[[Faces, Masks], Images]
 Cells = Bool[Tensor, "b rows columns"]
-Ranks = Float[Tensor, "b rows columns"]
 
 
 class Tried(NamedTuple):
@@ -108,7 +107,7 @@ class Trials:
         self.grid = (cells, cells) if cells else (height, width)
         self.kept = protected(faces.images, keep) if keep else None
 
-    def __call__(self, scores: Float[Tensor, "b rows columns"], who: Sequence[int]) -> Tried:
+    def __call__(self, scores: Scores, who: Sequence[int]) -> Tried:
         """The masks by these scores of some of the faces."""
         part = pick(self.faces, who)
         masks = budget(scores, self.ratio, self.cells, self.size, None if self.kept is None else self.kept[list(who)])
@@ -197,7 +196,7 @@ def _check(
         )
 
 
-def mixed(orders: Float[Tensor, "starts b rows columns"], generators: Sequence[Generator]) -> Ranks:
+def mixed(orders: Float[Tensor, "starts b rows columns"], generators: Sequence[Generator]) -> Scores:
     """A mean of the starts' ranks, each face with its own random weights (Dirichlet, all parameters 1)."""
     drawn = torch.stack(
         [-torch.rand(len(orders), generator=generator).clamp_min(1e-7).log() for generator in generators]
