@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from veil.recognizers.whitebox import WhiteBox
 from veil.store import digest
 from veil.types import Faces, Scores, pick
 
+WORTH = 0.02  # seconds a face that scores must have taken to be kept: less than that is read no faster
+
 
 class CachedScores:
     """A masker that remembers: one `.npy` file a face, by photo, person, seed, masker and white box.
@@ -22,11 +25,18 @@ class CachedScores:
         masker: whose scores are kept.
         settings: everything but the face and the recogniser that they depend on.
         folder: a subfolder for each masker and white box is made here. Safe to delete, and for processes to share.
+        worth: seconds a face; scores that took less are not kept.
 
     """
 
-    def __init__(self, masker: Callable[[Faces, WhiteBox], Scores], settings: Mapping[str, Any], folder: Path) -> None:
-        self.masker, self.settings, self.folder = masker, digest(settings), folder
+    def __init__(
+        self,
+        masker: Callable[[Faces, WhiteBox], Scores],
+        settings: Mapping[str, Any],
+        folder: Path,
+        worth: float = WORTH,
+    ) -> None:
+        self.masker, self.settings, self.folder, self.worth = masker, digest(settings), folder, worth
         self._last: tuple[WhiteBox, Path] | None = None
 
     def __call__(self, faces: Faces, recognizer: WhiteBox) -> Scores:
@@ -34,14 +44,22 @@ class CachedScores:
         place = self._place(recognizer)
         paths = [place / f"{name}.npy" for name in map(_name, faces.images.cpu(), faces.identities, faces.seeds)]
         missing = [index for index, path in enumerate(paths) if not path.exists()]
-        if missing:
-            place.mkdir(parents=True, exist_ok=True)
-            for index, scores in zip(missing, self.masker(pick(faces, missing), recognizer).cpu().numpy(), strict=True):
+        made = dict(zip(missing, self._made(faces, missing, paths, recognizer), strict=True)) if missing else {}
+        every = [made[index] if index in made else torch.from_numpy(np.load(path)) for index, path in enumerate(paths)]
+        return torch.stack(every).to(faces.images)
+
+    def _made(self, faces: Faces, missing: list[int], paths: list[Path], recognizer: WhiteBox) -> Scores:
+        """The scores of the faces that are missing, on the CPU; kept where that saves time."""
+        start = time.perf_counter()
+        scores = self.masker(pick(faces, missing), recognizer).cpu()
+        if time.perf_counter() - start >= self.worth * len(missing):
+            paths[0].parent.mkdir(parents=True, exist_ok=True)
+            for index, values in zip(missing, scores.numpy(), strict=True):
                 partial = paths[index].with_suffix(f".{os.getpid()}.partial")
                 with partial.open("wb") as file:
-                    np.save(file, scores)
+                    np.save(file, values)
                 partial.replace(paths[index])
-        return torch.stack([torch.from_numpy(np.load(path)) for path in paths]).to(faces.images)
+        return scores
 
     def _place(self, recognizer: WhiteBox) -> Path:
         """The white box is frozen: its digest, of 100 MB, is taken once."""

@@ -74,14 +74,25 @@ def threshold(config: Config, clear: Clear, means: Float[Tensor, "people d"], en
 
 
 def asking_masker(config: Config, inpainter: Inpainter) -> Masker:
-    """The masker; its scores are kept for other ratios and tries.
+    """The masker; what is slow to score is kept for other ratios and tries.
 
-    One that takes `repaint` by name gets the inpainter; then its scores depend on that as well.
+    One that takes `repaint` by name gets the inpainter; then its scores depend on that as well. Those of its `starts`
+    do not, and are kept for themselves.
     """
+
+    def kept(masker: Masker, settings: Any, **others: Any) -> Masker:
+        if not config.cache_scores:
+            return masker
+        everything = {"masker": settings, "precision": config.trainer.get("precision", ""), **others}
+        return CachedScores(masker, everything, Path(config.cache).expanduser() / "scores")
+
     masker: Callable[..., Any] = instantiate(config.masker)
-    settings = {"masker": config.masker, "precision": config.trainer.get("precision", "")}
-    if "repaint" in inspect.signature(masker).parameters:
-        masker, settings = partial(masker, repaint=inpainter), settings | {"inpainter": config.inpainter}
-    if not config.cache_scores:
-        return masker
-    return CachedScores(masker, settings, Path(config.cache).expanduser() / "scores")
+    if "repaint" not in inspect.signature(masker).parameters:
+        return kept(masker, config.masker)
+    asking = partial(masker, repaint=inpainter)
+    if "starts" in config.masker:
+        settings = config.masker["starts"]
+        asking.keywords["starts"] = {
+            name: kept(start, settings[name]) for name, start in asking.keywords["starts"].items()
+        }
+    return kept(asking, config.masker, inpainter=config.inpainter)
