@@ -91,8 +91,6 @@ def asking_masker(config: Config, inpainter: Inpainter) -> Masker:
         return kept(masker, config.masker)
     asking = partial(masker, repaint=inpainter)
     if "starts" in config.masker:
-        settings = config.masker["starts"]
-        asking.keywords["starts"] = {
-            name: kept(start, settings[name]) for name, start in asking.keywords["starts"].items()
-        }
+        settings = config.masker["starts"].items()
+        asking = partial(asking, starts={name: kept(instantiate(start), start) for name, start in settings})
     return kept(asking, config.masker, inpainter=config.inpainter)
