@@ -22,7 +22,7 @@ from torch import nn
 from veil.anonymization import Anonymization, Inpainter
 from veil.attacks.campaign import limits_of_clear
 from veil.attacks.material import Material
-from veil.config import Config, compose
+from veil.config import Config, InputError, compose
 from veil.data.faces import divide
 from veil.metrics.comparison import Comparison, recognition
 from veil.metrics.intervals import bootstrap_mean
@@ -75,7 +75,10 @@ class Bench:
         material = Material(
             self.side, sides[1], {judge: held_out}, {judge: known}, lambda faces: faces, judge, 0, self.stages
         )
-        self.limit = limits_of_clear(material, judge)[FAR]
+        limits = limits_of_clear(material, judge)
+        if FAR not in limits:
+            raise InputError(f"split.probes must leave enough clear pairs for a FAR of {FAR}, got {list(limits)}")
+        self.limit = limits[FAR]
         gallery = material.clear(judge, self.side.gallery)
         found = gallery.any(dim=1)  # where the judge finds a face
         self.templates, self.enrolled = gallery[found], torch.tensor(self.side.gallery.identities)[found]

@@ -23,17 +23,18 @@ class Asked:
 
 
 @pytest.fixture
-def asked() -> Asked:
+def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
+    monkeypatch.setattr("veil.maskers.cached.WORTH", 0)
     return Asked()
 
 
 def test_the_same_scores_and_no_second_pass(asked: Asked, tmp_path: Path, faces: Faces, recognizer: WhiteBox) -> None:
-    masker = CachedScores(asked, {"masker": "mean"}, tmp_path, worth=0)
+    masker = CachedScores(asked, {"masker": "mean"}, tmp_path)
     first = masker(one(faces, 1), recognizer)
     scores = masker(faces, recognizer)
     assert asked.keys == ["b", "a", "c", "d"]
     assert torch.equal(first, scores[1:2])
-    assert torch.equal(scores, CachedScores(asked, {"masker": "mean"}, tmp_path, worth=0)(faces, recognizer))
+    assert torch.equal(scores, CachedScores(asked, {"masker": "mean"}, tmp_path)(faces, recognizer))
     assert len(asked.keys) == 4
     assert torch.equal(scores, Asked()(faces, recognizer))
 
@@ -41,7 +42,7 @@ def test_the_same_scores_and_no_second_pass(asked: Asked, tmp_path: Path, faces:
 def test_whatever_the_scores_depend_on_makes_them_anew(
     asked: Asked, tmp_path: Path, faces: Faces, recognizer: WhiteBox
 ) -> None:
-    masker = CachedScores(asked, {"masker": "mean"}, tmp_path, worth=0)
+    masker = CachedScores(asked, {"masker": "mean"}, tmp_path)
     masker(faces, recognizer)
     other = WhiteBox(recognizer.recognizer, recognizer.head, recognizer.centroids.flip(0))
     for change in (
@@ -49,7 +50,7 @@ def test_whatever_the_scores_depend_on_makes_them_anew(
         lambda: masker(faces._replace(seeds=faces.seeds + 1), recognizer),
         lambda: masker(faces._replace(identities=(faces.identities + 1) % 5), recognizer),
         lambda: masker(faces, other),
-        lambda: CachedScores(asked, {"masker": "mean", "blur": 1.0}, tmp_path, worth=0)(faces, recognizer),
+        lambda: CachedScores(asked, {"masker": "mean", "blur": 1.0}, tmp_path)(faces, recognizer),
     ):
         asked.keys.clear()
         change()
@@ -59,7 +60,7 @@ def test_whatever_the_scores_depend_on_makes_them_anew(
 def test_a_killed_write_leaves_nothing_half_known(
     asked: Asked, tmp_path: Path, faces: Faces, recognizer: WhiteBox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    masker = CachedScores(asked, {"masker": "mean"}, tmp_path, worth=0)
+    masker = CachedScores(asked, {"masker": "mean"}, tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
@@ -70,20 +71,22 @@ def test_a_killed_write_leaves_nothing_half_known(
 
 
 def test_what_is_scored_faster_than_it_is_read_is_not_kept(
-    asked: Asked, tmp_path: Path, faces: Faces, recognizer: WhiteBox
+    asked: Asked, tmp_path: Path, faces: Faces, recognizer: WhiteBox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    masker = CachedScores(asked, {"masker": "mean"}, tmp_path, worth=60)
+    monkeypatch.setattr("veil.maskers.cached.WORTH", 60)
+    masker = CachedScores(asked, {"masker": "mean"}, tmp_path)
     assert torch.equal(masker(faces, recognizer), masker(faces, recognizer))
     assert asked.keys == ["a", "b", "c", "d"] * 2
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("worth", [0, 60])
 def test_known_and_new_faces_come_back_in_their_order(
-    asked: Asked, tmp_path: Path, faces: Faces, recognizer: WhiteBox
+    worth: float, asked: Asked, tmp_path: Path, faces: Faces, recognizer: WhiteBox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    CachedScores(asked, {"masker": "mean"}, tmp_path, worth=0)(one(faces, 2), recognizer)
-    for worth in (60, 0):
-        asked.keys.clear()
-        scores = CachedScores(asked, {"masker": "mean"}, tmp_path, worth=worth)(faces, recognizer)
-        assert asked.keys == ["a", "b", "d"]
-        assert torch.equal(scores, Asked()(faces, recognizer))
+    masker = CachedScores(asked, {"masker": "mean"}, tmp_path)
+    masker(one(faces, 2), recognizer)
+    asked.keys.clear()
+    monkeypatch.setattr("veil.maskers.cached.WORTH", worth)
+    assert torch.equal(masker(faces, recognizer), Asked()(faces, recognizer))
+    assert asked.keys == ["a", "b", "d"]

@@ -210,6 +210,7 @@ def test_each_face_is_masked_no_more_than_it_takes(
 
 @pytest.mark.slow
 def test_scores_are_kept_for_another_ratio(small_run: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("veil.maskers.cached.WORTH", 0)
     knobs = ("masker=saliency", "attacks=none", "seed=7")
     fresh = evaluate(small_run(*knobs, "ratio=0.5", outputs="fresh"))
     evaluate(small_run(*knobs, "cache_scores=true"))

@@ -1,7 +1,11 @@
 """The search tries masks out: what it returns is never worse than where it starts, and costs what it may."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 import torch
+from conftest import compose_config
 from torch.nn import functional as F
 
 from veil.config import InputError
@@ -9,6 +13,7 @@ from veil.maskers.budget import budget
 from veil.maskers.random import random_patches
 from veil.maskers.search import mixed, raggedness, search, swapped_cells
 from veil.recognizers.whitebox import WhiteBox
+from veil.tasks.whitebox import asking_masker
 from veil.types import Faces, Images, Masks, Scores, view
 
 
@@ -183,3 +188,19 @@ def test_knobs_are_checked(knobs: dict, message: str, faces: Faces, recognizer: 
         search(
             faces, recognizer, **{"repaint": Grey(), "starts": {"random": blind}, "ratio": 0.25, "cells": 10, **knobs}
         )
+
+
+def test_another_ratio_scores_no_start_again(
+    faces: Faces, recognizer: WhiteBox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def masker(ratio: float, *knobs: str) -> Callable[[Faces, WhiteBox], Scores]:
+        config = compose_config("masker=search", f"ratio={ratio}", f"cache={tmp_path}", "masker.repaints=3", *knobs)
+        starts = {"integrated_gradients": config.masker["starts"]["integrated_gradients"]}
+        config.masker["starts"] = starts
+        return asking_masker(config, Grey())
+
+    fresh = masker(0.5, "cache_scores=false")(faces, recognizer)
+    monkeypatch.setattr("veil.maskers.cached.WORTH", 0)
+    masker(0.25)(faces, recognizer)
+    monkeypatch.setattr("veil.maskers.integrated_gradients.evidence", lambda *_: pytest.fail("scored again"))
+    torch.testing.assert_close(masker(0.5)(faces, recognizer), fresh, rtol=0, atol=0)

@@ -19,24 +19,18 @@ WORTH = 0.02  # seconds a face that scores must have taken to be kept: less than
 
 
 class CachedScores:
-    """A masker that remembers: one `.npy` file a face, by photo, person, seed, masker and white box.
+    """A masker that remembers what took it longer than `WORTH`: one `.npy` file a face, by photo, person, seed, masker
+    and white box.
 
     Args:
         masker: whose scores are kept.
         settings: everything but the face and the recogniser that they depend on.
         folder: a subfolder for each masker and white box is made here. Safe to delete, and for processes to share.
-        worth: seconds a face; scores that took less are not kept.
 
     """
 
-    def __init__(
-        self,
-        masker: Callable[[Faces, WhiteBox], Scores],
-        settings: Mapping[str, Any],
-        folder: Path,
-        worth: float = WORTH,
-    ) -> None:
-        self.masker, self.settings, self.folder, self.worth = masker, digest(settings), folder, worth
+    def __init__(self, masker: Callable[[Faces, WhiteBox], Scores], settings: Mapping[str, Any], folder: Path) -> None:
+        self.masker, self.settings, self.folder = masker, digest(settings), folder
         self._last: tuple[WhiteBox, Path] | None = None
 
     def __call__(self, faces: Faces, recognizer: WhiteBox) -> Scores:
@@ -52,7 +46,7 @@ class CachedScores:
         """The scores of the faces that are missing, on the CPU; kept where that saves time."""
         start = time.perf_counter()
         scores = self.masker(pick(faces, missing), recognizer).cpu()
-        if time.perf_counter() - start >= self.worth * len(missing):
+        if time.perf_counter() - start >= WORTH * len(missing):
             paths[0].parent.mkdir(parents=True, exist_ok=True)
             for index, values in zip(missing, scores.numpy(), strict=True):
                 partial = paths[index].with_suffix(f".{os.getpid()}.partial")
