@@ -91,12 +91,14 @@ def test_the_headline_is_the_worst_of_the_held_out_and_leaves_variants_out() -> 
         "privacy/b/linkage/rank1": share(0.6),
         "privacy/b/source_enrolled/rank1": share(0.9),
     }
-    found, absent = headline(metrics, cells, "a", ["k0", "k1", "k2", "k3"])
+    found, absent = headline(metrics, cells, "a", {"b"}, ["k0", "k1", "k2", "k3"])
     assert found["privacy/worst/rank1"].value == 0.6
     assert found["privacy/transfer_gap"].value == pytest.approx(-0.5)
     assert "privacy/worst/bits" in absent
-    _, absent = headline(metrics, {("naive", "a"): cell}, "a", ["k0", "k1", "k2", "k3"])
-    assert all("no held-out judge" in reason for reason in absent.values())
+    for some, held_out in (({("naive", "a"): cell}, {"b"}), (cells, set())):  # no other judge; b is a surrogate
+        found, absent = headline(metrics, some, "a", held_out, ["k0", "k1", "k2", "k3"])
+        assert not found
+        assert all("no held-out judge" in reason for reason in absent.values())
 
 
 def test_far_names_are_those_of_the_other_figures() -> None:

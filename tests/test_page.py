@@ -16,8 +16,8 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from veil.config import InputError
+from veil.judge import held_out
 from veil.report.page import write_page
-from veil.report.verdict import held_out
 from veil.store import write_csv
 
 PEOPLE = 6

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from veil.report.verdict import attacks, held_out, verdict
+from veil.judge import held_out
+from veil.report.verdict import attacks, verdict
 
 CONFIG = {
     "ratio": 0.3,

@@ -1,6 +1,6 @@
 """Every attack by every judge, and what comes of it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -26,10 +26,13 @@ class Findings(NamedTuple):
     rebuilt: Images | None  # the probes as the reversal makes them out
 
 
-def campaign(material: Material, attacks: Mapping[str, Attack], groups: list[str] | None = None) -> Findings:
+def campaign(
+    material: Material, attacks: Mapping[str, Attack], held_out: Collection[str], groups: list[str] | None = None
+) -> Findings:
     """Attack the evaluated people's probes in every way, each judge for itself.
 
     Args:
+        held_out: judges that took no part in making the masks: of their figures is the worst case.
         groups: labels of the data by which rank-1 is split; `None` is every one.
 
     """
@@ -58,7 +61,7 @@ def campaign(material: Material, attacks: Mapping[str, Attack], groups: list[str
         scores |= score_arrays("clear", judge, ceiling)
         scores[f"thresholds/{judge}"] = np.array(list(limits.items())).reshape(-1, 2)
     if attacks:
-        found, missing = headline(metrics, cells, material.whitebox, keys)
+        found, missing = headline(metrics, cells, material.whitebox, held_out, keys)
         metrics, absent = metrics | found, absent | missing
     split = by_groups(cells, labels)
     metrics, absent = metrics | split.metrics, absent | split.absent

@@ -1,6 +1,6 @@
 """From what an attack and a judge make of the probes to figures with intervals."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -126,7 +126,11 @@ def limits_of(attempt: Attempt) -> Mapping[float, float]:
 
 
 def headline(
-    metrics: Mapping[str, Interval], cells: Mapping[tuple[str, str], Outcome], whitebox: str, keys: list[str]
+    metrics: Mapping[str, Interval],
+    cells: Mapping[tuple[str, str], Outcome],
+    whitebox: str,
+    held_out: Collection[str],
+    keys: list[str],
 ) -> tuple[dict[str, Interval], dict[str, str]]:
     """Worst case over attacks and held-out judges, and the transfer gap: the worst held-out judge's naive rank-1 less
     the white box's, which is negative where masks fool their own maker more than others.
@@ -135,21 +139,22 @@ def headline(
 
     Args:
         cells: outcomes by attack and judge.
+        held_out: judges that took no part in making the masks.
         keys: of the probes.
 
     """
-    held_out = [(attack, judge) for attack, judge in cells if judge != whitebox and attack not in VARIANTS]
-    reason = "no held-out judge: judges= some beside the white box"
+    theirs = [(attack, judge) for attack, judge in cells if judge in held_out and attack not in VARIANTS]
+    reason = "no held-out judge: judges= some beside the white box and its surrogates"
     worst, absent = {}, {}
     for name in HEADLINES:
-        candidates = list(_named(metrics, held_out, name))
+        candidates = list(_named(metrics, theirs, name))
         if candidates:
             worst[f"privacy/worst/{name}"] = max(candidates, key=lambda interval: interval.value)
         else:
-            absent[f"privacy/worst/{name}"] = reason if not held_out else f"no held-out judge has {name}"
-    naive = [judge for attack, judge in held_out if attack == "naive"]
+            absent[f"privacy/worst/{name}"] = reason if not theirs else f"no held-out judge has {name}"
+    naive = [judge for attack, judge in theirs if attack == "naive"]
     if not naive or ("naive", whitebox) not in cells:
-        return worst, absent | {"privacy/transfer_gap": reason if not held_out else "needs attacks.naive"}
+        return worst, absent | {"privacy/transfer_gap": reason if not theirs else "needs attacks.naive"}
 
     def column(judge: str) -> Column:
         result = cells["naive", judge]

@@ -15,11 +15,12 @@ from plotly.io import to_html
 from plotly.offline import get_plotlyjs
 
 from veil.config import InputError
+from veil.judge import held_out
 from veil.report.curves import read_scores
 from veil.report.figures import Drawing, cumulative_matches, detection_errors, distributions, enough
 from veil.report.people import extremes, pictures, ranked
 from veil.report.tables import group_tables, page_tables
-from veil.report.verdict import held_out, verdict
+from veil.report.verdict import verdict
 from veil.report.words import GLOSSARY, percent
 
 

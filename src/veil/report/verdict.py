@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from veil.judge import held_out
 from veil.report.words import between, percent
 
 Figure = Mapping[str, float]
@@ -16,12 +17,6 @@ class Attack(NamedTuple):
     name: str
     judge: str
     rank1: Figure
-
-
-def held_out(config: Mapping[str, Any]) -> set[str]:
-    """Judges that took no part in making a mask."""
-    whiteboxes = [config["recognizer"], *config.get("surrogates", {}).values()]
-    return {judge for judge, settings in config["judges"].items() if settings not in whiteboxes}
 
 
 def attacks(metrics: Mapping[str, Figure], judges: set[str]) -> list[Attack]:

@@ -14,12 +14,12 @@ from veil.attacks.campaign import Findings
 from veil.config import VIEW_SIZE, Config
 from veil.data.faces import Enrolment, FaceSet, Side
 from veil.data.known import known_people
+from veil.judge import held_out
 from veil.metrics.flags import raise_flags
 from veil.metrics.intervals import Interval, PeopleMean, bootstrap_mean, bootstrap_quantile, people_mean
 from veil.pictures import sample_sheet, save, to_pixels
 from veil.progress import Stages
 from veil.report.page import write_page
-from veil.report.verdict import held_out
 from veil.store import Row, write_csv
 from veil.types import Images
 

@@ -15,7 +15,7 @@ from veil.attacks.realism import realism
 from veil.checkpoint import refuse_another_split
 from veil.config import Config
 from veil.data.faces import FaceSet, divide, moved
-from veil.judge import Judge
+from veil.judge import Judge, held_out
 from veil.panel import Panel, assign
 from veil.pictures import as_saved, mask_pixels, save, to_pixels
 from veil.progress import Stages, console
@@ -101,7 +101,7 @@ def _make(config: Config, run: RunFolder) -> None:
             stages,
         )
         material = Material(evaluation, attackers, recognizers, known, anonymizer, name, config.seed, stages)
-        findings = campaign(material, attacks, config.groups)
+        findings = campaign(material, attacks, held_out(vars(config)), config.groups)
         sides = [controls(material, floors, config.controls, config.cache), realism(material, features)]
         sides += [attributes(material)] if config.attributes else []
         for measured, unmeasured in sides:
