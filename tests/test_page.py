@@ -15,8 +15,7 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
-from veil.config import InputError
-from veil.judge import held_out
+from veil.config import InputError, held_out
 from veil.report.page import write_page
 from veil.store import write_csv
 

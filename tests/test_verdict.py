@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from veil.judge import held_out
+from veil.config import held_out
 from veil.report.verdict import attacks, verdict
 
 CONFIG = {

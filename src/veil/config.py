@@ -1,5 +1,6 @@
 """The schema that every run is checked against before anything loads."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -175,6 +176,12 @@ def _check_types(node: DictConfig, defaults: DictConfig, path: str = "") -> None
 
 def _alike(default: Any) -> tuple[type, ...]:
     return (int, float) if isinstance(default, float) else (type(default),)
+
+
+def held_out(config: Mapping[str, Any]) -> set[str]:
+    """Judges that took no part in making a mask."""
+    whiteboxes = [config["recognizer"], *config.get("surrogates", {}).values()]
+    return {judge for judge, settings in config["judges"].items() if settings not in whiteboxes}
 
 
 ConfigStore.instance().store(name="schema", node=Config)

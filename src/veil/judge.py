@@ -30,9 +30,3 @@ class Judge(nn.Module):
             "anonymized_embeddings": after,
             "aligned": after.norm(dim=1) > 0,
         }
-
-
-def held_out(config: Mapping[str, Any]) -> set[str]:
-    """Judges that took no part in making a mask."""
-    whiteboxes = [config["recognizer"], *config.get("surrogates", {}).values()]
-    return {judge for judge, settings in config["judges"].items() if settings not in whiteboxes}

@@ -14,8 +14,7 @@ from omegaconf import OmegaConf
 from plotly.io import to_html
 from plotly.offline import get_plotlyjs
 
-from veil.config import InputError
-from veil.judge import held_out
+from veil.config import InputError, held_out
 from veil.report.curves import read_scores
 from veil.report.figures import Drawing, cumulative_matches, detection_errors, distributions, enough
 from veil.report.people import extremes, pictures, ranked

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from veil.judge import held_out
+from veil.config import held_out
 from veil.report.words import between, percent
 
 Figure = Mapping[str, float]

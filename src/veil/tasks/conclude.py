@@ -11,10 +11,9 @@ from hydra.core.hydra_config import HydraConfig
 from torchmetrics import MetricCollection
 
 from veil.attacks.campaign import Findings
-from veil.config import VIEW_SIZE, Config
+from veil.config import VIEW_SIZE, Config, held_out
 from veil.data.faces import Enrolment, FaceSet, Side
 from veil.data.known import known_people
-from veil.judge import held_out
 from veil.metrics.flags import raise_flags
 from veil.metrics.intervals import Interval, PeopleMean, bootstrap_mean, bootstrap_quantile, people_mean
 from veil.pictures import sample_sheet, save, to_pixels

@@ -13,9 +13,9 @@ from veil.attacks.controls import controls
 from veil.attacks.material import Anonymizer, Material
 from veil.attacks.realism import realism
 from veil.checkpoint import refuse_another_split
-from veil.config import Config
+from veil.config import Config, held_out
 from veil.data.faces import FaceSet, divide, moved
-from veil.judge import Judge, held_out
+from veil.judge import Judge
 from veil.panel import Panel, assign
 from veil.pictures import as_saved, mask_pixels, save, to_pixels
 from veil.progress import Stages, console
