@@ -1,9 +1,9 @@
 """Every file in conf/ composes, its arguments fit what it names, and bad values are refused before anything loads."""
 
 import inspect
+import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
@@ -125,12 +125,13 @@ def test_the_schema_knows_the_size_of_the_view() -> None:
 @pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"]])
 def test_help_and_config_do_not_wait_for_torch(arguments: list[str]) -> None:
     def seconds() -> float:
-        start = time.perf_counter()
+        before = os.times()
         command = [sys.executable, "-X", "importtime", "run.py", *arguments]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
         assert "| torch" not in done.stderr
         assert "saliency" in done.stdout
-        return time.perf_counter() - start
+        after = os.times()  # of the processor: others that work beside the tests do not count
+        return sum(after[2:4]) - sum(before[2:4])
 
     assert min(seconds() for _ in range(3)) < 1.5
 
