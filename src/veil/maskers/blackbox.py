@@ -9,7 +9,7 @@ from torch import Tensor
 from veil.config import InputError
 from veil.types import Faces, Identities, Images, view
 
-CHUNK = 64  # pictures in memory at a time
+CHUNK = 16  # pictures asked about at a time: on a CPU the fastest, as their maps stay in its caches
 
 
 @runtime_checkable
