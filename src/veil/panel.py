@@ -5,12 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from facenet_pytorch import MTCNN
 from jaxtyping import Bool
 from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 
-from veil.data.align import find_faces
+from veil.data.align import face_detector, find_faces
 from veil.judge import Judge
 from veil.landmarks import Landmarks
 from veil.metrics.intervals import PeopleMean
@@ -62,7 +61,7 @@ class Panel(nn.Module):
         self.whitebox, self.whitebox_name = whitebox, whitebox_name
         self.judges = nn.ModuleDict(judges)
         self.asked, self.people, self.stages = asked, people, stages
-        self.detector = MTCNN(device="cpu")
+        self.detector = face_detector()
         self.landmarks = Landmarks()
 
     def rows(self, faces: Faces, masks: Masks, anonymized: Images) -> list[Row]:

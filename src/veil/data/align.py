@@ -14,9 +14,16 @@ Photo = UInt8[ndarray, "h w 3"]
 Box = Float[ndarray, "4"]  # left, top, right, bottom in pixels
 
 MARGIN = 1.1  # side of the view over the longer side of MTCNN's box: best TAR@FAR=1e-3 of 1.0 to 1.3 on AT&T and LFW
-ALIGNMENT = b"mtcnn-1.1-256"  # names a way to align; crops made another way are not found again
+ALIGNMENT = b"mtcnn64-1.1-256"  # names a way to align; crops made another way are not found again
 SMALLEST, LARGEST = 20, 2048  # px: MTCNN's smallest face; longer side of what it is shown, which bounds its memory
 CENTRE_WEIGHT = 2.0  # facenet-pytorch's: box area minus this times the squared offset from the photo's centre
+
+
+def face_detector() -> MTCNN:
+    """MTCNN in double precision. It cuts off its boxes between its three networks: in single precision the last bits of
+    a sum, which vary with the threads and the processor, move a box by a pixel now and then.
+    """
+    return MTCNN(device="cpu").double()
 
 
 def find_faces(photos: Sequence[Photo], detector: MTCNN) -> list[Box | None]:

@@ -11,7 +11,7 @@ from facenet_pytorch import MTCNN
 from PIL import Image
 
 from veil.config import InputError
-from veil.data.align import ALIGNMENT, crop_face, find_faces
+from veil.data.align import ALIGNMENT, crop_face, face_detector, find_faces
 from veil.data.align import Photo as Pixels
 from veil.data.decode import Unreadable, decode, image_format, read_photo
 from veil.data.photos import Photo
@@ -59,7 +59,7 @@ class Aligner:
     @functools.cached_property
     def detector(self) -> MTCNN:
         """Loaded when the first crop is to be made."""
-        return MTCNN(device="cpu")
+        return face_detector()
 
     def __call__(self, photo: Photo) -> Path | None:
         """The crop of a photo, made if nobody has made it yet; `None` where MTCNN finds no face. Raises Unreadable."""
