@@ -27,9 +27,9 @@ Row = dict[str, Any]
 
 
 def digest(config: Mapping[str, Any]) -> str:
-    """Eight hexadecimal digits of everything in `config` that can change a result, and of Veil's version."""
+    """Eight hexadecimal digits of everything in `config` that can change a result, of Veil's version and its crops."""
     kept = {key: value for key, value in config.items() if key not in INDIFFERENT}
-    text = json.dumps({"veil": version("veil"), **_canonical(kept)}, sort_keys=True)
+    text = json.dumps({"veil": version("veil"), "alignment": ALIGNMENT.decode(), **_canonical(kept)}, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
 
 
@@ -73,7 +73,6 @@ def split_folder(config: Config) -> "RunFolder":
         "split": {"gallery": config.split.gallery},
         "seed": config.seed,
         "on_error": config.on_error,
-        "alignment": ALIGNMENT.decode(),
         "format": SPLIT_FORMAT,
     }
     place = Path("splits", config.choices.data, f"seed={config.seed}-{digest(contents)}")
