@@ -12,6 +12,7 @@ JSON file a masker in `--out`, kept if it is there; prints a table of what is th
 import argparse
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -88,15 +89,18 @@ class Bench:
         )
         self.before = material.clear(judge, self.probes)
 
-    def choices(self, masker: str, ratio: float, inpainter: str, *more: str) -> Config:
-        chosen = (f"masker={masker}", f"ratio={ratio}", f"inpainter={inpainter}")
-        return compose(*self.overrides, *chosen, *more, conf=CONF)
+    def measured(self, masker: str, inpainter: str, ratios: list[float], people: np.ndarray) -> tuple[dict, dict]:
+        """Figures and curves of a masker under an inpainter."""
+        chosen = (*self.overrides, f"masker={masker}", f"inpainter={inpainter}")
+        configs = [compose(*chosen, f"ratio={ratio}", conf=CONF) for ratio in ratios]
+        paint = instantiate(configs[0].inpainter)
+        cost, curve = self.cost(configs[0], paint), self.curve(configs, paint)
+        return {**summary(curve, ratios, people), "cost": cost}, curve
 
     @torch.no_grad()
-    def cost(self, masker: str, inpainter: str, ratio: float) -> dict[str, float]:
+    def cost(self, config: Config, paint: Inpainter) -> dict[str, float]:
         """Of scoring one batch, a face; another face goes first, to warm up."""
-        config = self.choices(masker, ratio, inpainter, "cache_scores=false")
-        asked = asking_masker(config, instantiate(config.inpainter))
+        asked = asking_masker(replace(config, cache_scores=False), paint)
         first, *others = range(min(BATCH + 1, len(self.probes)))
         asked(next(iter(self.probes.select([first]).loader(1))), self.whitebox)
         faces = next(iter(self.probes.select(others).loader(BATCH)))
@@ -105,12 +109,11 @@ class Bench:
         seconds, passes = time.perf_counter() - start, self.passes.shown - shown
         return {"seconds": seconds / len(others), "passes": passes / len(others)}
 
-    def curve(self, masker: str, inpainter: str, ratios: list[float]) -> dict[str, list[list[float]]]:
-        """Per face: cosine, rank-1 and accepted pairs at each ratio."""
+    def curve(self, configs: list[Config], paint: Inpainter) -> dict[str, list[list[float]]]:
+        """Per face: cosine, rank-1 and accepted pairs under each config."""
         columns: dict[str, list[list[float]]] = {"cosine": [], "rank1": [], "accepted": []}
-        paint = instantiate(self.choices(masker, ratios[0], inpainter).inpainter)
-        for ratio in ratios:
-            after = self.after(self.choices(masker, ratio, inpainter), paint)
+        for config in configs:
+            after = self.after(config, paint)
             probed = torch.tensor(self.probes.identities)
             found = recognition(Comparison(after, probed, self.templates, self.enrolled), {FAR: self.limit})
             columns["cosine"].append((after * self.before).sum(dim=1).tolist())
@@ -189,19 +192,15 @@ def main() -> None:
         path = args.out / f"{masker}.json"
         if path.exists():
             continue
-        inpainters = args.inpainters.split(",")
-        costs = {inpainter: bench.cost(masker, inpainter, ratios[0]) for inpainter in inpainters}
-        curves = {inpainter: bench.curve(masker, inpainter, ratios) for inpainter in inpainters}
+        found = {name: bench.measured(masker, name, ratios, people) for name in args.inpainters.split(",")}
         contents = {
             "faces": len(people),
             "people": len(np.unique(people)),
             "ratios": ratios,
             "judge": args.judge,
             "arguments": overrides,
-            "inpainters": {
-                name: {**summary(curve, ratios, people), "cost": costs[name]} for name, curve in curves.items()
-            },
-            "curves": curves,
+            "inpainters": {name: figures for name, (figures, _) in found.items()},
+            "curves": {name: curve for name, (_, curve) in found.items()},
         }
         path.write_text(json.dumps(contents))
     table(args.out)
