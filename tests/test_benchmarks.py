@@ -18,12 +18,11 @@ def test_curves_of_maskers_go_through_the_figures_of_runs(cache: str, tmp_path: 
     knobs = ["data=att", "logger=csv", f"cache={cache}", "controls=none", "attacks=default", "~attacks.linkage"]
     arguments = ["--out", tmp_path / "curves", "--maskers", "t_zone,saliency", "--inpainters", "fill"]
     for _ in range(2):  # the second finds what the first has written
-        command = [sys.executable, "benchmarks/maskers.py", *arguments, "--ratios", f"0.1,{LAST}", *knobs]
-        printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        table = printed("benchmarks/maskers.py", *arguments, "--ratios", f"0.1,{LAST}", *knobs)
     run = evaluate(compose_config(*knobs, "masker=t_zone", "inpainter=fill", "ratio=0.1", f"outputs={tmp_path}"))
     measured = json.loads((run / "metrics.json").read_text())["metrics"]
     found = {
-        masker: json.loads((tmp_path / "curves" / f"{masker}.json").read_text()) for masker in printed.split("`")[1::2]
+        masker: json.loads((tmp_path / "curves" / f"{masker}.json").read_text()) for masker in table.split("`")[1::2]
     }
     curve = found["t_zone"]["inpainters"]["fill"]
     for name, theirs in {"cosine": "cosine", "rank1": "rank1", "accepted": "tar@far=1e-3"}.items():
@@ -35,3 +34,15 @@ def test_curves_of_maskers_go_through_the_figures_of_runs(cache: str, tmp_path: 
         assert 0.1 < figures["smallest_ratio"]["value"] < LAST
         mean = (0.1 * (1 + figures["cosine"]["0.1"]["value"]) + 0.9 * figures["cosine"]["0.1"]["value"]) / 2
         assert figures["mean_cosine"]["value"] == pytest.approx(mean)
+    runs, curves = (
+        printed("benchmarks/masker_tables.py", kind, tmp_path / folder)
+        for kind, folder in (("runs", "evaluate"), ("curves", "curves"))
+    )
+    assert f"| 0.1 | `t_zone` | {measured['privacy/facenet/rank1']['value']:.2f} (" in runs
+    assert f"| `t_zone` | {curve['smallest_ratio']['value']:.2f} (" in curves
+
+
+def printed(*command: object) -> str:
+    """What a script of the project prints."""
+    words = [sys.executable, *map(str, command)]
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout

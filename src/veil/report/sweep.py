@@ -29,7 +29,7 @@ Run = dict[str, Any]
 
 def summarise(folders: Sequence[Path], sweep: Path) -> None:
     """Read finished runs; print a table, write `summary.csv`, `paired.csv` and `frontier.png` into `sweep`."""
-    runs = [_read(folder) for folder in folders if (folder / "metrics.json").exists()]
+    runs = [read_run(folder) for folder in folders if (folder / "metrics.json").exists()]
     if not runs:
         return
     write_csv([_flat(run) for run in runs], sweep / "summary.csv")
@@ -44,7 +44,8 @@ def summarise(folders: Sequence[Path], sweep: Path) -> None:
         console.print(f"Frontier: {sweep / 'frontier.png'}", soft_wrap=True)
 
 
-def _read(folder: Path) -> Run:
+def read_run(folder: Path) -> Run:
+    """Settings and figures of a finished run."""
     config = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
     assert isinstance(config, dict)
     figures = json.loads((folder / "metrics.json").read_text())
