@@ -6,6 +6,7 @@ import dlib
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from veil.data.faces import enrol
 from veil.data.folder import folder
@@ -67,6 +68,13 @@ def test_a_face_that_is_not_found_is_nobody(judge: Dlib, crops: Faces) -> None:
 def test_embeddings_do_not_depend_on_the_batch(judge: Dlib, crops: Faces) -> None:
     together = judge(crops.images)
     torch.testing.assert_close(judge(crops.images[3:4]), together[3:4], atol=1e-5, rtol=1e-4)
+
+
+def test_faces_are_aligned_in_single_precision(judge: Dlib, crops: Faces) -> None:
+    exact = judge(crops.images[:4])
+    with torch.autocast("cpu", torch.bfloat16):
+        quick = judge(crops.images[:4]).float()
+    assert (F.normalize(quick, dim=1) * exact).sum(dim=1).min() > 0.999
 
 
 def test_it_is_differentiable_and_frozen(judge: Dlib, crops: Faces) -> None:

@@ -107,6 +107,15 @@ def test_works_where_gradients_are_off(masker: Masker, faces: Faces, recognizer:
     torch.testing.assert_close(inside, masker(faces, recognizer))
 
 
+def test_mixed_precision_masks_much_the_same(masker: Masker, faces: Faces, recognizer: WhiteBox) -> None:
+    exact = masker(faces, recognizer)
+    recognizer.mixed = True
+    quick = masker(faces, recognizer)
+    assert quick.dtype == torch.float32
+    first, second = (budget(scores, 0.25, 10, (64, 64)) for scores in (exact, quick))
+    assert (first & second).sum() / (first | second).sum() > 0.8
+
+
 class Planted(nn.Module):
     """A network to which one square of the view, rows 8-16 and columns 20-28, gives the person away."""
 

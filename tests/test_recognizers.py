@@ -113,6 +113,17 @@ def test_centroids_by_hand() -> None:
     torch.testing.assert_close(middle, torch.tensor([[0.5**0.5, 0.5**0.5], [0, 0], [0.6, 0.8]]))
 
 
+def test_mixed_precision_is_the_white_boxes_own(recognizer: WhiteBox, faces: Faces) -> None:
+    exact = recognizer(faces.images)
+    with torch.autocast("cpu", torch.bfloat16):  # what is around does not count
+        assert torch.equal(recognizer(faces.images), exact)
+    recognizer.mixed = True
+    quick = recognizer(faces.images)
+    assert quick.dtype == exact.dtype
+    assert not torch.equal(quick, exact)
+    torch.testing.assert_close(quick, exact, rtol=0, atol=0.02)
+
+
 def test_white_box_loss_and_similarity(recognizer: WhiteBox, faces: Faces) -> None:
     logits = recognizer.logits(recognizer(faces.images))
     expected = nn.functional.nll_loss(logits.log_softmax(1), faces.identities, reduction="none")

@@ -48,6 +48,21 @@ def assert_same_run(one: Path, other: Path) -> None:
     assert figures(one)["flags"] == figures(other)["flags"]
 
 
+def test_mixed_precision_is_for_masks_alone(small_run: Callable[..., Config]) -> None:
+    exact, quick = (
+        evaluate(small_run("masker=saliency", "ratio=0.5", f"trainer.precision={precision}"))
+        for precision in ("32-true", "bf16-mixed")
+    )
+    assert exact != quick
+    masks = [np.stack([cv2.imread(str(folder / row["mask"])) for row in rows(folder)]) for folder in (exact, quick)]
+    assert 0 < (masks[0] != masks[1]).mean() < 0.1
+    first, second = ([(row["key"], row["predicted_clear"]) for row in rows(folder)] for folder in (exact, quick))
+    assert first == second
+    for refused in (("trainer.precision=16-mixed",), ("trainer.precision=bf16-mixed", "minimal=0.01")):
+        with pytest.raises(InputError, match=r"trainer.precision .* must be one of .* got '(16|bf16)-mixed'"):
+            evaluate(small_run("masker=saliency", *refused))
+
+
 def test_a_run_folder_holds_what_it_says(small_run: Callable[..., Config]) -> None:
     folder = evaluate(small_run("masker=saliency", "ratio=0.5"))
     assert not folder.with_name(f"{folder.name}.partial").exists()

@@ -73,7 +73,7 @@ def test_the_address_is_the_config_that_matters() -> None:
     for same in ("batch_size=3", "workers=2", "logger=csv", "trainer=cpu", "cache=elsewhere", "inpainter.feather=0"):
         assert place(same) == base
     others = ["ratio=0.5", "seed=1", "cells=8", "image_format=jpg", "inpainter.steps=5", "split.gallery=0.7"]
-    others += ["masker=random", "recognizer.weights=mine.pt", "head.epochs=3"]
+    others += ["trainer.precision=bf16-mixed", "masker=random", "recognizer.weights=mine.pt", "head.epochs=3"]
     assert len({place(other) for other in others} | {base}) == len(others) + 1
 
 

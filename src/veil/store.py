@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from veil.config import Config, InputError
 from veil.data.align import ALIGNMENT
 
-# What changes where, how fast or how loudly a run goes, never what it finds.
+# What changes where, how fast or how loudly a run goes, never what it finds; but for the trainer's precision.
 INDIFFERENT = ("outputs", "cache", "cache_scores", "batch_size", "workers", "trainer", "logger")
 
 SPLIT_FORMAT = 2  # of split files: one of another format is not found, and made again
@@ -29,6 +29,7 @@ Row = dict[str, Any]
 def digest(config: Mapping[str, Any]) -> str:
     """Eight hexadecimal digits of everything in `config` that can change a result, of Veil's version and its crops."""
     kept = {key: value for key, value in config.items() if key not in INDIFFERENT}
+    kept["precision"] = config.get("trainer", {}).get("precision")
     text = json.dumps({"veil": version("veil"), "alignment": ALIGNMENT.decode(), **_canonical(kept)}, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
 
@@ -81,7 +82,7 @@ def split_folder(config: Config) -> "RunFolder":
 
 def trunk_folder(config: Config, mode: str, loss: str) -> "RunFolder":
     """`outputs/finetune/<data>/<recognizer>/<mode>/<loss>/seed=0-<digest>`."""
-    parts = ("task", "data", "recognizer", "head", "split", "seed")
+    parts = ("task", "data", "recognizer", "head", "split", "seed", "trainer")
     contents = {name: value for name, value in asdict(config).items() if name in parts}
     place = Path("finetune", config.choices.data, config.choices.recognizer, mode, loss)
     return RunFolder(config.outputs, place / f"seed={config.seed}-{digest(contents)}", contents)

@@ -36,7 +36,8 @@ def gradcam(faces: Faces, recognizer: WhiteBox, layer: str, weighting: str = "gr
     with activations(_find(recognizer, layer)) as seen:
         similarity = recognizer.similarity(images, faces.identities)
     (gradient,) = torch.autograd.grad(similarity.sum(), seen[0])
-    return (WEIGHTINGS[weighting](seen[0].detach(), gradient) * seen[0].detach()).sum(dim=1)
+    maps = seen[0].detach().float()  # of a white box in mixed precision they are bfloat16
+    return (WEIGHTINGS[weighting](maps, gradient.float()) * maps).sum(dim=1)
 
 
 def mean_gradient(_maps: Maps, gradient: Maps) -> Weights:

@@ -62,8 +62,9 @@ class Dlib(nn.Module):
         points, found = self.find(images)
         embeddings = images.new_zeros(len(images), 128)
         if found.any():
-            chips = self.chips(images[found], points[found])
-            embeddings = embeddings.index_put((found,), F.normalize(self.network(chips), dim=1))
+            with torch.autocast(images.device.type, enabled=False):  # bfloat16 is half a pixel off
+                chips = self.chips(images[found], points[found])
+            embeddings = embeddings.index_put((found,), F.normalize(self.network(chips), dim=1).to(embeddings))
         return embeddings
 
     @torch.no_grad()

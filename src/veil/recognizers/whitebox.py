@@ -21,6 +21,7 @@ class WhiteBox(nn.Module):
         centroids: `(people, d)` unit vectors, the mean gallery embedding of each person.
         surrogates: further white boxes, for maskers that ask several (`ensemble`, `search`).
         threshold: cosine to a centroid above which a face is taken for that person, for the knob `minimal`.
+        mixed: whether the recogniser is run in mixed precision, by bfloat16 (`torch.autocast`).
 
     """
 
@@ -33,9 +34,10 @@ class WhiteBox(nn.Module):
         centroids: Float[Tensor, "people d"],
         surrogates: Sequence["WhiteBox"] = (),
         threshold: float | None = None,
+        mixed: bool = False,
     ) -> None:
         super().__init__()
-        self.recognizer, self.head, self.threshold = recognizer, head, threshold
+        self.recognizer, self.head, self.threshold, self.mixed = recognizer, head, threshold, mixed
         self.register_buffer("centroids", centroids)
         self.surrogates = nn.ModuleList(surrogates)
         self.requires_grad_(False).eval()
@@ -50,8 +52,9 @@ class WhiteBox(nn.Module):
         return super().train(False)
 
     def forward(self, images: Images) -> Embeddings:
-        """Embed."""
-        return self.recognizer(images)
+        """Embed; in single precision, or mixed, whatever is around."""
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.mixed):
+            return self.recognizer(images).to(images.dtype)
 
     def logits(self, embeddings: Embeddings) -> Float[Tensor, "b people"]:
         """The classifier's evidence for each enrolled person."""

@@ -55,9 +55,9 @@ def _make(config: Config, run: RunFolder) -> None:
     stages = Stages()
     with stages.clock("set-up"):
         quiet_lightning()
-        device = instantiate(config.trainer).strategy.root_device
         inpainter = instantiate(config.inpainter)
         masker = asking_masker(config, inpainter)
+        device = instantiate(config.trainer).strategy.root_device
         name, attacks = config.choices.recognizer, instantiate(config.attacks)
         floors = instantiate(config.controls)
         features = {network: part.to(device) for network, part in instantiate(config.features).items()}
@@ -132,7 +132,7 @@ def _anonymize(config: Config, run: RunFolder, module: Anonymization, probes: Fa
     with stages.bar("anonymize", len(todo)) as advance:
         progress = LambdaCallback(on_test_batch_end=lambda *args: advance(len(args[3].keys)))
         if len(todo):
-            instantiate(config.trainer, callbacks=[progress]).test(
+            instantiate(config.trainer, callbacks=[progress], precision="32-true").test(  # the masker's: `WhiteBox`
                 module, todo.loader(config.batch_size, config.workers), verbose=False
             )
     rows = {row["key"]: row for row in run.rows()}

@@ -33,6 +33,7 @@ def enrolled_whitebox(
 
     A surrogate's classifier is the softmax over the cosines to the centroids.
     """
+    mixed = mixed_precision(config)
     head = fitted_head(config, recognizer, enrolment, clear, stages)
     means = person_means(clear, enrolment)
     surrogates = {name: instantiate(settings) for name, settings in config.surrogates.items()}
@@ -46,8 +47,20 @@ def enrolled_whitebox(
         nearest = nn.Linear(others_means.shape[1], len(others_means), bias=False)
         nearest.weight.data = SHARPNESS * others_means
         limit = threshold(config, known, others_means, enrolment)
-        others.append(WhiteBox(surrogate, nearest, others_means, threshold=limit))
-    return WhiteBox(recognizer, head, means, others, threshold(config, clear, means, enrolment))
+        others.append(WhiteBox(surrogate, nearest, others_means, threshold=limit, mixed=mixed))
+    return WhiteBox(recognizer, head, means, others, threshold(config, clear, means, enrolment), mixed)
+
+
+def mixed_precision(config: Config) -> bool:
+    """Whether white boxes are asked in bfloat16: `trainer.precision`. Half floats are too short for gradients, and a
+    threshold wants single precision.
+    """
+    precision = config.trainer.get("precision", "32-true")
+    allowed = ("32-true", "bf16-mixed") if config.minimal is None else ("32-true",)
+    if precision not in allowed:
+        where = "to make masks" if config.minimal is None else "with minimal"
+        raise InputError(f"trainer.precision {where} must be one of {allowed}, got {precision!r}")
+    return bool(precision == "bf16-mixed")
 
 
 def person_means(clear: Clear, enrolment: Enrolment) -> Float[Tensor, "people d"]:
@@ -77,13 +90,14 @@ def asking_masker(config: Config, inpainter: Inpainter) -> Masker:
     """The masker; what is slow to score is kept for other ratios and tries.
 
     One that takes `repaint` by name gets the inpainter; then its scores depend on that as well. Those of its `starts`
-    do not, and are kept for themselves.
+    do not, and are kept for themselves. Raises InputError for a precision in which masks are not made.
     """
+    mixed = mixed_precision(config)
 
     def kept(masker: Masker, settings: Any, **others: Any) -> Masker:
         if not config.cache_scores:
             return masker
-        everything = {"masker": settings, "precision": config.trainer.get("precision", ""), **others}
+        everything = {"masker": settings, "mixed": mixed, **others}
         return CachedScores(masker, everything, Path(config.cache).expanduser() / "scores")
 
     masker: Callable[..., Any] = instantiate(config.masker)
