@@ -26,7 +26,8 @@ from veil.data.crops import align
 from veil.data.faces import FaceSet, join
 from veil.data.folder import folder
 from veil.inpainters.classical import fill, telea
-from veil.inpainters.diffusion import DiffusionInpainter, VaeRoundTrip, resize
+from veil.inpainters.diffusion import DiffusionInpainter, VaeRoundTrip
+from veil.inpainters.sizes import resize
 from veil.maskers.budget import budget
 from veil.maskers.random import random_patches
 from veil.metrics.realism import kernel_distance_interval

@@ -10,7 +10,8 @@ from scipy.sparse.linalg import spsolve
 from torch.nn import functional as F
 
 from veil.inpainters.composite import match_border, paste_back
-from veil.inpainters.diffusion import DiffusionInpainter, VaeRoundTrip, cover, resize
+from veil.inpainters.diffusion import DiffusionInpainter, VaeRoundTrip
+from veil.inpainters.sizes import cover, resize
 from veil.training.masks import SHAPES, draw_masks
 from veil.types import Faces, view
 
@@ -132,7 +133,7 @@ def test_a_missing_model_says_what_to_do(monkeypatch):
     def unreachable(*_, **__):
         raise OSError("no route")
 
-    monkeypatch.setattr("veil.inpainters.diffusion.model_info", unreachable)
+    monkeypatch.setattr("veil.inpainters.pipeline.model_info", unreachable)
     with pytest.raises(FileNotFoundError, match=r"nobody/nothing.*cache.*inpainter=face_diffusion"):
         DiffusionInpainter("nobody/nothing")
 

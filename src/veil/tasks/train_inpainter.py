@@ -18,7 +18,7 @@ from torchvision.io import read_image
 from veil.config import Config, InputError
 from veil.data.crops import align
 from veil.data.known import write_people
-from veil.inpainters.diffusion import PACKAGED, packaged_model
+from veil.inpainters.pipeline import PACKAGED, packaged_model
 from veil.progress import Stages, console
 from veil.tasks.fit import quiet_lightning
 from veil.training.autoencoder import AutoencoderTraining, StemFeatures, new_autoencoder, whiten

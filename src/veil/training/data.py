@@ -11,7 +11,7 @@ from numpy import ndarray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from veil.inpainters.diffusion import resize
+from veil.inpainters.sizes import resize
 from veil.training.diffusion import field_box, write_latents
 from veil.types import Images
 

@@ -16,7 +16,7 @@ from numpy import ndarray
 from torch import Tensor
 from torch.nn import functional as F
 
-from veil.inpainters.diffusion import cover
+from veil.inpainters.sizes import cover
 from veil.training.autoencoder import photo_variants, warm_cosine
 from veil.training.masks import draw_masks
 from veil.types import Images, Masks
