@@ -19,9 +19,8 @@ from torch.nn import functional as F
 from veil.inpainters.sizes import cover
 from veil.training.autoencoder import photo_variants, warm_cosine
 from veil.training.masks import draw_masks
-from veil.types import Images, Masks
+from veil.types import FIELD, Images, Masks
 
-FIELD = 3 / 4  # side of the square that is repainted as a share of the crop's: 1.2 x the view, 192 of 256 px
 LATENTS = 4
 Example = Float[Tensor, "b 9 i j"]  # latents of the photo, mask, latents of the masked photo
 
