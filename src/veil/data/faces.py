@@ -101,6 +101,7 @@ class Enrolment(NamedTuple):
     not_found: list[str]  # keys of photos in which the detector finds no face
     unreadable: dict[str, str]  # keys of files that are no photos, and why
     formats: list[str]  # of the files: JPEG, PNG ...
+    unlabelled: str  # why there are no labels, where there are none
 
 
 def join(faces: Sequence[Faces]) -> Faces:
@@ -147,7 +148,13 @@ def enrol(photos: Photos, share: float, seed: int, cache: str, stages: Stages, o
     missing = [photos.keys[number] for number, crop in enumerate(crops) if crop is None]
     not_found = [key for key in missing if key not in unreadable]
     return Enrolment(
-        people, faces.select(parts.gallery), faces.select(parts.probes), not_found, unreadable, sorted(formats)
+        people,
+        faces.select(parts.gallery),
+        faces.select(parts.probes),
+        not_found,
+        unreadable,
+        sorted(formats),
+        photos.unlabelled,
     )
 
 
