@@ -11,6 +11,7 @@ import pytest
 
 from veil.config import InputError
 from veil.data.celeba import celeba
+from veil.data.known import digest_of, known_people
 from veil.data.photos import Photos
 from veil.data.splitfile import stamps
 
@@ -277,3 +278,9 @@ def test_a_folder_without_photos_is_named(tmp_path: Path) -> None:
     root = as_folder(tmp_path, without(official(), *NAMES))
     with pytest.raises(InputError, match=r"must hold img_align_celeba/ or img_align_celeba.zip"):
         celeba(root)
+
+
+def test_a_model_that_knows_people_of_celeba_does_not_know_somebodys_numbered_folder(tmp_path: Path) -> None:
+    people = celeba(as_folder(tmp_path, official())).people
+    known = frozenset(map(digest_of, people))
+    assert known_people(["7", "celeba_7", "s7", "celeba_4"], known) == ["celeba_7"]
