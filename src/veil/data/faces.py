@@ -102,6 +102,7 @@ class Enrolment(NamedTuple):
     by_box: list[str]  # keys of photos whose landmarks cannot be right: their crops follow the detector's box
     unreadable: dict[str, str]  # keys of files that are no photos, and why
     formats: list[str]  # of the files: JPEG, PNG ...
+    unlabelled: str  # why there are no labels, where there are none
 
 
 def join(faces: Sequence[Faces]) -> Faces:
@@ -148,7 +149,14 @@ def enrol(photos: Photos, share: float, seed: int, cache: str, stages: Stages, o
     missing = [photos.keys[number] for number, crop in enumerate(crops) if crop is None]
     not_found = [key for key in missing if key not in unreadable]
     return Enrolment(
-        people, faces.select(parts.gallery), faces.select(parts.probes), not_found, by_box, unreadable, sorted(formats)
+        people,
+        faces.select(parts.gallery),
+        faces.select(parts.probes),
+        not_found,
+        by_box,
+        unreadable,
+        sorted(formats),
+        photos.unlabelled,
     )
 
 

@@ -22,10 +22,10 @@ SEPARATOR = "\0"  # no file name holds it
 
 
 def write_split(folder: Path, enrolment: Enrolment, sources: Sequence[Path]) -> None:
-    """Write `split.npz` (the columns), `split.json` (checksum, counts, formats, sources), `quarantine.csv`."""
+    """Write `split.npz` (the columns), `split.json` (checksum, counts, formats, sources ...), `quarantine.csv`."""
     columns = to_columns(enrolment)
     header = {"checksum": digest(columns), "counts": counts(enrolment), "sources": stamps(sources)}
-    header["formats"] = enrolment.formats
+    header |= {"formats": enrolment.formats, "unlabelled": enrolment.unlabelled}
     np.savez_compressed(folder / "split.npz", **columns)  # type: ignore[arg-type]
     (folder / "split.json").write_text(json.dumps(header, indent=1))
     with (folder / "quarantine.csv").open("w", newline="") as file:
@@ -48,7 +48,7 @@ def read_split(folder: Path, cache: Path, seed: int) -> Enrolment:
         unreadable = {row["key"]: row["reason"] for row in csv.DictReader(file)}
     gallery, probes = (_faces(columns, part, cache / "crops", seed) for part in ("gallery", "probes"))
     people, not_found, by_box = (_texts(columns[name]) for name in ("people", "not_found", "by_box"))
-    return Enrolment(people, gallery, probes, not_found, by_box, unreadable, header["formats"])
+    return Enrolment(people, gallery, probes, not_found, by_box, unreadable, header["formats"], header["unlabelled"])
 
 
 def checksum(enrolment: Enrolment) -> str:
