@@ -1,11 +1,12 @@
-"""Are the repainted faces good? KID, faces found, quality by steps, and whether training photos come back.
+"""Are the repainted faces good? KID, eyes, faces found, and whether training photos come back.
 
-    python benchmarks/inpainting_quality.py --eval <zip of people> --train <zip of the training photos>
+    python benchmarks/inpainting_quality.py --eval <zip of people> --out figures.json --train <zip>
 
-Repaints `--faces` random evaluation faces under random patches (ratio 0.25, 0.5) and the whole view, with
-face_diffusion, telea and fill. KID is against clear photos of *other* evaluation people, on FaceNet's and on dlib's
-embeddings (scaled to mean square 1; x 1000), over pairs of different people, with 95 % intervals. Prints one JSON
-object; writes no picture.
+Repaints `--faces` random evaluation faces under random patches (ratio 0.25, 0.5), the T of eyes, nose and mouth, and
+the whole view, with each model and telea. KID is against clear photos of *other* evaluation people, on FaceNet's and on
+dlib's embeddings (scaled to mean square 1; x 1000), over pairs of different people, with 95 % intervals. `eyes` is the
+share of faces in which both eyes look like eyes (`eyes.py`; 0.95 of clear faces by its making); `n` of a KID is the
+number of faces that its recogniser finds. Killed, it goes on at the row where it stopped.
 """
 
 import argparse
@@ -14,37 +15,42 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from facenet_pytorch import MTCNN
+from eyes import EyeCheck
+from numpy import ndarray
+from statsmodels.stats.proportion import proportion_confint
 from torch import Tensor, nn
 from torchmetrics.functional.image import peak_signal_noise_ratio
+from torchvision.utils import make_grid, save_image
 
-from veil.data.align import face_detector, find_faces
+from veil.data.celeba import celeba
 from veil.data.crops import align
 from veil.data.faces import FaceSet, join
 from veil.data.folder import folder
-from veil.inpainters.classical import fill, telea
+from veil.data.photos import Photos
+from veil.inpainters.classical import telea
 from veil.inpainters.diffusion import DiffusionInpainter, VaeRoundTrip
 from veil.inpainters.sizes import resize
 from veil.maskers.budget import budget
 from veil.maskers.random import random_patches
+from veil.maskers.t_zone import t_zone
 from veil.metrics.realism import kernel_distance_interval
-from veil.pictures import as_saved, to_pixels
+from veil.pictures import as_saved
 from veil.progress import Stages
 from veil.recognizers.dlib import Dlib
 from veil.recognizers.facenet import FaceNet
 from veil.training.diffusion import field_box
-from veil.types import Faces, Identities, Images, Masks
+from veil.types import Faces, Identities, Images, Masks, pick
 
-PER_PERSON = 5  # photos: some people have hundreds, and KID would compare those people instead of faces
+PER_PERSON = 3  # photos: some people have hundreds, and KID would compare those people instead of faces
 Inpainter = Callable[[Faces, Masks], Images]
 
 
-def read_faces(archive: str, cache: str, count: int | None, per_person: int | None = None) -> FaceSet:
-    """`count` random aligned faces of a zip, at most `per_person` of each person; `None` is all."""
-    photos = folder(archive)
+def read_faces(photos: Photos, cache: str, count: int | None, per_person: int | None = None) -> FaceSet:
+    """`count` random aligned faces, at most `per_person` of each person; `None` is all."""
     chosen, seen = [], defaultdict(int)
     for index in np.random.default_rng(0).permutation(len(photos)):
         seen[photos[index].person] += 1
@@ -82,16 +88,21 @@ def in_parts(inpainter: Inpainter, faces: Faces, masks: Masks, size: int = 64) -
     return as_saved(painted, "png"), (time.perf_counter() - start) / len(faces.keys)
 
 
-def random_masks(faces: Faces, ratio: float) -> Masks:
+def random_masks(ratio: float) -> Callable[[Faces], Masks]:
     """Random patches over `ratio` of the view; 1 is the whole view."""
-    height, width = faces.images.shape[-2:]
-    return budget(random_patches(faces, nn.Identity(), cells=16), ratio, 16, (height, width))
+    return lambda faces: budget(random_patches(faces, nn.Identity(), cells=16), ratio, 16, faces.images.shape[-2:])
 
 
-def found(images: Images, detector: MTCNN) -> float:
-    """Share of `images` in which MTCNN finds a face."""
-    boxes = [box for part in images.split(64) for box in find_faces(list(to_pixels(part)), detector)]
-    return sum(box is not None for box in boxes) / len(boxes)
+MASKS: dict[str, Callable[[Faces], Masks]] = {
+    "patches 0.25": random_masks(0.25),
+    "patches 0.5": random_masks(0.5),
+    "t_zone 0.25": lambda faces: budget(t_zone(faces, nn.Identity()), 0.25, 16, faces.images.shape[-2:]),
+    "whole view": random_masks(1.0),
+    "patches 0.75": random_masks(0.75),
+}
+MODELS = (
+    "name=folder,steps or name=folder,steps,scheduler; the first is the one whose seeds and neighbours are looked at"
+)
 
 
 def round_trip(model: str, faces: Faces, recognizer: nn.Module) -> dict[str, float]:
@@ -118,62 +129,103 @@ def nearest(embeddings: Tensor, known: Tensor) -> dict[str, float]:
     return {"mean": best.mean().item(), "p95": best.quantile(0.95).item(), "largest": best.max().item()}
 
 
+def share(yes: ndarray) -> dict[str, float]:
+    """A share of the faces with its 95 % interval (Wilson 1927)."""
+    low, high = proportion_confint(int(yes.sum()), len(yes), method="wilson")
+    return {"value": float(yes.mean()), "low": low, "high": high, "n": len(yes)}
+
+
+def two_seeds(inpainter: Inpainter, faces: Faces) -> dict[str, float]:
+    """Mean absolute difference, of 255, inside the mask, between what two seeds paint; and the least of these faces."""
+    figures = {}
+    for mask in ("patches 0.25", "patches 0.5"):
+        masks = MASKS[mask](faces)
+        one, two = (inpainter(faces._replace(seeds=faces.seeds + shift), masks) for shift in (0, 1))
+        difference = 255 * ((one - two).abs() * masks).sum(dim=(1, 2, 3)) / (3 * masks.sum(dim=(1, 2, 3)))
+        figures |= {f"{mask} mean": difference.mean().item(), f"{mask} least": difference.min().item()}
+    return figures
+
+
+def named_model(text: str) -> tuple[str, Inpainter]:
+    """`name=folder,steps` or `name=folder,steps,scheduler`; without a scheduler the model's own."""
+    name, _, rest = text.partition("=")
+    folder_, steps, *scheduler = rest.split(",")
+    return name, DiffusionInpainter(
+        folder_, steps=int(steps), scheduler=scheduler[0] if scheduler else None, batch_size=16, match_border=True
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--eval", required=True, help="zip of evaluation photos, <person>/<photo>")
-    parser.add_argument("--train", help="zip of the training photos, for the nearest-neighbour check")
-    parser.add_argument("--model", default="package:face_diffusion")
-    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--eval", required=True, help="photos for evaluation: a zip of people, or CelebA's release")
+    parser.add_argument("--celeba", action="store_true", help="--eval is CelebA's release")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="JSON file; what it holds already is not measured again"
+    )
+    parser.add_argument("--models", nargs="*", default=["face_diffusion=package:face_diffusion,8"], help=MODELS)
+    parser.add_argument("--masks", nargs="*", default=list(MASKS), choices=MASKS)
     parser.add_argument("--faces", type=int, default=512)
-    parser.add_argument("--table", type=int, nargs="*", default=[4, 8, 12, 25, 50], help="steps for the steps table")
-    parser.add_argument("--table-faces", type=int, default=128)
+    parser.add_argument("--train", help="zip of the training photos, for the nearest-neighbour check")
     parser.add_argument("--train-photos", type=int, default=4000, help="random training photos to compare with")
+    parser.add_argument("--picture", type=Path, help="48 faces under each mask and model, for your eyes only")
     parser.add_argument("--cache", default=str(Path.home() / ".cache" / "veil"))
     args = parser.parse_args()
     recognizers = {"facenet": FaceNet("casia", args.cache), "dlib": Dlib()}
-    detector = face_detector()
-
-    everyone = read_faces(args.eval, args.cache, None, PER_PERSON)
+    photos = celeba(args.eval) if args.celeba else folder(args.eval)
+    everyone = read_faces(photos, args.cache, None, PER_PERSON)
     even = [index for index, identity in enumerate(everyone.identities) if identity % 2 == 0][: args.faces]
     odd = [index for index, identity in enumerate(everyone.identities) if identity % 2]
     faces, others = (join(list(everyone.select(part).loader(64))) for part in (even, odd))
     reference = {name: embed(recognizer, others.images, others.identities) for name, recognizer in recognizers.items()}
+    trained, held_out = others.identities % 4 == 1, others.identities % 4 == 3
+    eyes = EyeCheck(others.images[trained]).calibrate(others.images[held_out])
+    result = json.loads(args.out.read_text()) if args.out.exists() else {}
 
-    def judged(images: Images) -> dict[str, dict[str, float | str]]:
-        owners = faces.identities[: len(images)]
-        return {
-            f"kid_{name}": kid(embed(recognizer, images, owners), reference[name])
+    def measure(images: Images) -> dict[str, Any]:
+        kids = {
+            f"kid_{name}": kid(embed(recognizer, images, faces.identities), reference[name])
             for name, recognizer in recognizers.items()
         }
+        return {**kids, "eyes": share(eyes(images))}
 
-    result: dict = {"faces": len(faces.keys), "reference_photos": len(others.keys)}
-    result["autoencoder"] = round_trip(args.model, faces, recognizers["facenet"])
-    result["clear"] = {**judged(faces.images), "found": found(faces.images, detector)}
-    model = DiffusionInpainter(args.model, steps=args.steps, batch_size=16, match_border=True)
-    inpainters = {"face_diffusion": model, "telea": lambda f, m: telea(f, m, radius=3.0), "fill": fill}
-    for title, ratio in (("patches 0.25", 0.25), ("patches 0.5", 0.5), ("whole view", 1.0)):
+    def keep(title: str, make: Callable[[], dict[str, Any]]) -> None:
+        if title not in result:
+            result[title] = make()
+            print(title, json.dumps(result[title]), flush=True)
+            args.out.write_text(json.dumps(result, indent=2))
+
+    def painted(inpainter: Inpainter, masks: Masks, picture: str) -> dict[str, Any]:
+        images, seconds = in_parts(inpainter, faces, masks)
+        if args.picture:
+            args.picture.mkdir(parents=True, exist_ok=True)
+            inner = field_box(images.shape[-1])
+            save_image(make_grid(images[:48, :, inner, inner], nrow=12), args.picture / f"{picture}.png")
+        return {**measure(images), "seconds_per_face": seconds}
+
+    keep("sets", lambda: {"faces": len(faces.keys), "reference_photos": len(others.keys)})
+    keep("clear", lambda: measure(faces.images))
+    inpainters: dict[str, Inpainter] = {name: model for name, model in map(named_model, args.models)}
+    inpainters |= {"telea": lambda f, m: telea(f, m, radius=3.0)}
+    for mask in args.masks:
+        masks = MASKS[mask](faces)
         for name, inpainter in inpainters.items():
-            painted, seconds = in_parts(inpainter, faces, random_masks(faces, ratio))
-            figures = {**judged(painted), "found": found(painted, detector), "seconds_per_face": seconds}
-            result.setdefault(title, {})[name] = figures
-            print(title, name, json.dumps(figures), flush=True)
-
-    few = Faces(*(part[: args.table_faces] for part in faces))
-    for steps in args.table:
-        model.steps = steps
-        painted, seconds = in_parts(model, few, random_masks(few, 0.5))
-        result.setdefault("steps, patches 0.5", {})[steps] = {**judged(painted), "seconds_per_face": seconds}
-    model.steps = args.steps
+            title = f"{mask} / {name}"
+            keep(title, lambda: painted(inpainter, masks, title.replace(" / ", "-").replace(" ", "-")))  # noqa: B023
+    first = next(iter(inpainters.values()))
+    keep("autoencoder", lambda: round_trip(args.models[0].split("=")[1].split(",")[0], faces, recognizers["facenet"]))
+    keep("two seeds", lambda: two_seeds(first, pick(faces, range(min(48, len(faces.keys))))))
     if args.train:
-        trained = join(list(read_faces(args.train, args.cache, args.train_photos).loader(64)))
-        known, _ = embed(recognizers["facenet"], trained.images, trained.identities)
-        painted, _ = in_parts(model, faces, random_masks(faces, 0.75))
-        both = {"repainted 0.75": painted, "clear": faces.images}
-        result["nearest_training_photo"] = {
-            name: nearest(embed(recognizers["facenet"], images, faces.identities)[0], known)
-            for name, images in both.items()
-        } | {"training_photos": len(known)}
-    print(json.dumps(result, indent=2))
+        known = join(list(read_faces(folder(args.train), args.cache, args.train_photos).loader(64)))
+        known_embeddings, _ = embed(recognizers["facenet"], known.images, known.identities)
+
+        def nearest_photos(images: Images) -> dict[str, float]:
+            return nearest(embed(recognizers["facenet"], images, faces.identities)[0], known_embeddings)
+
+        keep("nearest training photo, clear", lambda: nearest_photos(faces.images))
+        keep(
+            "nearest training photo, 0.75 repainted",
+            lambda: nearest_photos(in_parts(first, faces, MASKS["patches 0.75"](faces))[0]),
+        )
 
 
 if __name__ == "__main__":

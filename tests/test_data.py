@@ -22,6 +22,7 @@ from veil.data.align import (
     crop_square,
     face_detector,
     find_faces,
+    paste_face,
     plausible,
     to_photo,
 )
@@ -124,6 +125,23 @@ def test_crops_by_box_are_counted(photos: Path, tmp_path: Path, monkeypatch: pyt
     enrolment = enrol(folder(str(photos)), 0.6, 0, str(tmp_path), stages)
     assert len(enrolment.by_box) == counts(enrolment)["aligned_by_box"] == 30
     assert enrol(folder(str(photos)), 0.6, 0, str(tmp_path), stages).by_box == enrolment.by_box  # remembered
+
+
+def test_a_crop_pasted_back_changes_what_is_masked_alone_and_puts_it_in_place() -> None:
+    photo = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8), (0, 0), 4)
+    face = face_at(-10, 40, angle=15)
+    mask = np.zeros((CROP, CROP), bool)
+    mask[100:160, 90:170] = True
+    crop = crop_face(photo, face)
+    same = paste_face(photo, face, crop, mask).astype(int)
+    assert np.abs(same - photo).max() <= 3  # its own pixels come back where they were
+    changed = (paste_face(photo, face, 255 - crop, mask) != photo).any(axis=2)
+    corners = np.array([[90, 100, 1], [170, 100, 1], [170, 160, 1], [90, 160, 1]]) - [0.5, 0.5, 0]
+    quad = corners @ to_photo(crop_square(face)).T
+    area = cv2.contourArea(quad.astype(np.float32))
+    assert area <= changed.sum() <= 1.08 * area
+    outline = cv2.fillConvexPoly(np.zeros((300, 300), np.uint8), quad.round().astype(np.int32), 1)
+    assert not (changed & (cv2.dilate(outline, np.ones((5, 5), np.uint8)) == 0)).any()
 
 
 def test_crop_equals_scikit_image() -> None:

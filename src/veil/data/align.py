@@ -6,7 +6,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 from facenet_pytorch import MTCNN
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from numpy import ndarray
 
 from veil.types import CROP, FIELD, VIEW
@@ -119,6 +119,22 @@ def crop_face(photo: Photo, face: Found) -> UInt8[ndarray, "crop crop 3"]:
         photo = cv2.GaussianBlur(photo, (0, 0), sigmaX=0.5 * (scale**2 - 1) ** 0.5 + 1e-6)
     flags = cv2.WARP_INVERSE_MAP | cv2.INTER_LINEAR
     return cv2.warpAffine(photo, inverse, (CROP, CROP), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+
+
+def paste_face(
+    photo: Photo, face: Found, crop: UInt8[ndarray, "crop crop 3"], mask: Bool[ndarray, "crop crop"]
+) -> Photo:
+    """The photo with what lies under the mask of its crop taken from `crop`; every other pixel stays as it is.
+
+    A pixel of the photo that the mask covers in part is replaced.
+    """
+    forward, size = to_photo(crop_square(face)), photo.shape[1::-1]
+    scale = float(np.hypot(*forward[:, 0]))
+    if scale < 1:  # a small photo: blur away what it cannot hold
+        crop = cv2.GaussianBlur(crop, (0, 0), sigmaX=0.5 * (1 / scale**2 - 1) ** 0.5 + 1e-6)
+    warped = cv2.warpAffine(crop, forward, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    covered = cv2.warpAffine(mask.astype(np.float32), forward, size, flags=cv2.INTER_LINEAR) > 0
+    return np.where(covered[..., None], warped, photo)
 
 
 def to_photo(square: Square) -> Float[ndarray, "2 3"]:
