@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from torchvision.io import read_image
 
 from veil.config import Config, InputError
 from veil.data.crops import align
@@ -54,7 +53,7 @@ def _is_aligned(photos: Photos, aligned: bool | Sequence[str] | None) -> np.ndar
 
 def _each(crops: Sequence[Path], squares: Photos, on_error: str, advance: Callable[[int], None]) -> Iterator[Pixels]:
     for crop in crops:
-        pixels = read_image(str(crop)).permute(1, 2, 0).numpy()
+        pixels = decode(crop.read_bytes())
         edge = round(len(pixels) * (1 - FIELD * ROOM) / 2)
         yield pixels[edge:-edge, edge:-edge]
         advance(1)

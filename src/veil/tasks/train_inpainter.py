@@ -234,7 +234,7 @@ def _fit(
         "enable_checkpointing": True,
         "enable_progress_bar": True,
         "callbacks": [*callbacks, Keep(last, run.recipe.checkpoint_minutes)],
-        "logger": [CSVLogger(folder, name="", version="curves"), *([logger] if logger else [])],
+        "logger": [CSVLogger(folder, name="curves"), *([logger] if logger else [])],
     }
     trainer = instantiate(config.trainer, **settings | options)
     trainer.fit(module, data, ckpt_path=last if last.exists() else None, weights_only=False)

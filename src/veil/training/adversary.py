@@ -58,7 +58,7 @@ class Critic(nn.Module):
         with torch.no_grad():
             for features in self.features(examples[:, :LATENTS], examples, times, generator):
                 self.scales.append(Standardised(features))
-                self.heads.append(_head(features.shape[1] + 2))
+                self.heads.append(_head(features.shape[1] + 2, generator))
 
     def train(self, mode: bool = True) -> "Critic":
         """The UNet stays in eval mode."""
@@ -113,7 +113,7 @@ class Standardised(nn.Module):
         return (features - self.mean) / self.deviation
 
 
-def _head(channels: int) -> nn.Sequential:
+def _head(channels: int, generator: Generator) -> nn.Sequential:
     head = nn.Sequential(
         nn.Conv2d(channels, WIDTH, 1),
         nn.LeakyReLU(0.2),
@@ -123,7 +123,7 @@ def _head(channels: int) -> nn.Sequential:
     )
     for name, weights in head.named_parameters():
         if name.endswith("weight"):
-            nn.init.kaiming_normal_(weights, 0.2)
+            nn.init.kaiming_normal_(weights, 0.2, generator=generator)
         else:
             nn.init.zeros_(weights)
     return head

@@ -16,7 +16,7 @@ CUT, CUT_AT = 0.2, (0.55, 0.8)  # share of photos that are cut; where, from the 
 GREY, BLUR, GAIN, GAMMA = 0.25, 0.1, (0.8, 1.2), 0.25
 LUMA = (0.299, 0.587, 0.114)
 
-Pictures = UInt8[Tensor, "b h w 3"]
+Pictures = UInt8[Tensor, "b room room 3"]  # fields with room
 
 
 def middle(pictures: Pictures) -> Images:
