@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from tiny_training import IGNORED, tiny_autoencoder, tiny_unet
 
 from veil.config import InputError
@@ -17,6 +18,8 @@ from veil.tasks.train_inpainter import train_inpainter
 from veil.training.diffusion import write_model
 from veil.training.masks import draw_masks
 from veil.types import Faces
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 pytestmark = [pytest.mark.filterwarnings(message) for message in (*IGNORED, "ignore:.*tensorboard.*")]
 
@@ -57,17 +60,30 @@ def test_both_stages_end_with_a_model_that_paints(settings, capsys, tmp_path):
     before = torch.load(place / "diffusion" / "last.ckpt", weights_only=False)["batches"]
     train_inpainter(settings())  # is done
     assert torch.load(place / "diffusion" / "last.ckpt", weights_only=False)["batches"] == before
-    train_inpainter(settings("task.minutes=0.05", "task.schedule=cosine"))
+    train_inpainter(settings("task.minutes=0.05", "task.schedule=cosine", "task.dtype=bfloat16"))
     assert torch.load(place / "diffusion" / "last.ckpt", weights_only=False)["batches"] > before
     with pytest.raises(InputError, match=r"begun with task\.held_out=3, got 4; give another outputs="):
         train_inpainter(settings("task.held_out=4"))
     assert json.loads((place / "begun.json").read_text())["seed"] == 0
 
 
-def test_the_second_stage_alone(settings):
+def test_the_second_stage_alone(settings, tmp_path):
     place = train_inpainter(settings("task.stages=[]"))
     assert not (place / "diffusion").exists()
-    assert (place / "model" / "unet" / "config.json").exists()
+    warm, sharp = (load_file(folder / "unet" / WEIGHTS) for folder in (tmp_path / "warm", place / "model"))
+    assert warm.keys() == sharp.keys()
+    assert not all(torch.equal(value, sharp[name]) for name, value in warm.items())
+
+
+def test_a_new_unet_in_the_latents_of_a_trained_autoencoder(settings, tmp_path):
+    shape = ("task.new_unet=true", "task.channels=[8,32,16]", "task.attention=true", "task.minutes=null")
+    place = train_inpainter(settings(*shape, "task.diffusion_steps=1", "task.adversary_minutes=0"))
+    unet = json.loads((place / "model" / "unet" / "config.json").read_text())
+    assert unet["down_block_types"] == ["DownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"]
+    assert unet["up_block_types"] == ["UpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"]
+    assert (unet["block_out_channels"], unet["attention_head_dim"]) == ([8, 32, 16], [1, 1, 1])
+    before, after = (load_file(folder / "vae" / WEIGHTS) for folder in (tmp_path / "warm", place / "model"))
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
 
 
 @pytest.mark.parametrize(
@@ -79,6 +95,7 @@ def test_the_second_stage_alone(settings):
         ("dtype=half", r"task\.dtype must be one of"),
         ("reuse=0", r"task\.reuse must be at least 1, got 0"),
         ("size=100", r"task\.size must be px of the field, a multiple of 32, got 100"),
+        ("channels=[12,16]", r"task\.channels must be two levels or more, multiples of 8, got \[12, 16\]"),
         ("average=1.0", r"task\.average must be in \[0, 1\), got 1.0"),
         ("stages=[unet]", r"task\.stages must be some of"),
         ("aligned=[somewhere]", r"task\.aligned must be true, null or names of roots .* got \['somewhere'\]"),

@@ -18,7 +18,7 @@ from pytorch_lightning.loggers import CSVLogger
 
 from veil.config import Config, InputError
 from veil.data.known import write_people
-from veil.inpainters.pipeline import PACKAGED, packaged_model, quiet
+from veil.inpainters.pipeline import packaged_model, quiet
 from veil.progress import console
 from veil.tasks.fields import cut_fields
 from veil.tasks.fit import is_helper, quiet_lightning
@@ -36,7 +36,15 @@ from veil.types import Images
 
 WARM_UP = 200  # steps
 STANDARD = 128  # examples by which the critic standardises features
-DECIDED = ("warm_start", "aligned", "size", "held_out")  # what a run that is gone on with cannot change
+DECIDED = (
+    "warm_start",
+    "new_unet",
+    "channels",
+    "attention",
+    "aligned",
+    "size",
+    "held_out",
+)  # what a run that is gone on with cannot change
 
 
 @dataclass
@@ -103,17 +111,20 @@ def _refuse_another(run: Run) -> None:
         path.write_text(json.dumps(decided, indent=2))
     begun = json.loads(path.read_text())
     for name, value in decided.items():
-        if begun[name] != value:
-            reason = f"{run.folder} holds a run that was begun with {name}={begun[name]}, got {value}"
+        if begun.get(name) != value:
+            reason = f"{run.folder} holds a run that was begun with {name}={begun.get(name)}, got {value}"
             raise InputError(f"{reason}; give another outputs=, or remove that folder")
 
 
 def _models(recipe: Recipe) -> tuple[AutoencoderKL, UNet2DConditionModel]:
+    fresh = new_unet(recipe.channels, size=recipe.size // 4, attention=recipe.attention)
     if recipe.warm_start is None:
-        return new_autoencoder(size=recipe.size), new_unet(size=recipe.size // 4)
-    source = packaged_model(recipe.warm_start) if recipe.warm_start.startswith(PACKAGED) else recipe.warm_start
+        return new_autoencoder(size=recipe.size), fresh
+    source = packaged_model(recipe.warm_start)
     with quiet():
         autoencoder = AutoencoderKL.from_pretrained(source, subfolder="vae").float()
+        if recipe.new_unet:
+            return autoencoder, fresh
         return autoencoder, UNet2DConditionModel.from_pretrained(source, subfolder="unet").float()
 
 
@@ -233,6 +244,7 @@ def _fit(
         "num_sanity_val_steps": 0,
         "enable_checkpointing": True,
         "enable_progress_bar": True,
+        "benchmark": True,  # of convolutions on a GPU: every batch has the same shape
         "callbacks": [*callbacks, Keep(last, run.recipe.checkpoint_minutes)],
         "logger": [CSVLogger(folder, name="curves"), *([logger] if logger else [])],
     }

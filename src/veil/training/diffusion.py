@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -29,19 +30,31 @@ GAMMA = 5.0  # ceiling of the signal-to-noise ratio in the weights of the loss
 Example = Float[Tensor, "b 9 i j"]  # latents of the photo, mask, latents of the masked photo
 
 
-def new_unet(channels: tuple[int, ...] = (32, 64, 128, 224), layers: int = 1, size: int = 32) -> UNet2DConditionModel:
-    """An untrained UNet of Stable Diffusion inpainting's class; attention in the middle block only."""
+def new_unet(
+    channels: Sequence[int] = (32, 64, 128, 224), layers: int = 1, size: int = 32, attention: bool = False
+) -> UNet2DConditionModel:
+    """An untrained UNet of Stable Diffusion inpainting's class.
+
+    Args:
+        channels: at each level, multiples of 8, from `size` latents a side down to half as many at each next level.
+        attention: at all levels but the first and the last, heads of 32 channels, and in the middle block; without it
+            in the middle block only.
+
+    """
+    inner = len(channels) - 2 if attention else 0
+    outer = (len(channels) - inner) // 2
+    rest = len(channels) - inner - outer
     return UNet2DConditionModel(
         sample_size=size,
         in_channels=2 * LATENTS + 1,
         out_channels=LATENTS,
-        block_out_channels=channels,
+        block_out_channels=tuple(channels),
         layers_per_block=layers,
-        down_block_types=("DownBlock2D",) * len(channels),
-        up_block_types=("UpBlock2D",) * len(channels),
+        down_block_types=("DownBlock2D",) * outer + ("CrossAttnDownBlock2D",) * inner + ("DownBlock2D",) * rest,
+        up_block_types=("UpBlock2D",) * rest + ("CrossAttnUpBlock2D",) * inner + ("UpBlock2D",) * outer,
         mid_block_type="UNetMidBlock2DCrossAttn",
         cross_attention_dim=16,  # of the constant prompt: one token of zeros
-        attention_head_dim=8,
+        attention_head_dim=tuple(max(1, width // 32) for width in channels) if attention else 8,  # heads, in fact
         norm_num_groups=8,
     )
 

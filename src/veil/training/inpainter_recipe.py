@@ -17,6 +17,9 @@ class Recipe:
     stages: Sequence[str]
     warm_start: str | None
     samples_seen: int
+    new_unet: bool
+    channels: Sequence[int]
+    attention: bool
     aligned: bool | Sequence[str] | None
     size: int
     held_out: int
@@ -46,6 +49,8 @@ class Recipe:
         self.check("stages", not unknown and not nothing, f"some of {STAGES}; none with adversary_minutes, warm_start")
         if "autoencoder" not in self.stages and self.warm_start is None:
             raise InputError("task.stages without autoencoder needs task.warm_start, whose autoencoder is used")
+        widths = len(self.channels) >= 2 and all(width >= 8 and width % 8 == 0 for width in self.channels)
+        self.check("channels", widths, "two levels or more, multiples of 8")
         self.check("size", self.size > 0 and self.size % 32 == 0, "px of the field, a multiple of 32")
         self.check("minutes", self.minutes is None or self.minutes > 0, "null (by diffusion_steps) or above 0")
         self.check("adversary_minutes", self.adversary_minutes >= 0, "at least 0")
