@@ -60,8 +60,10 @@ def test_both_stages_end_with_a_model_that_paints(settings, capsys, tmp_path):
     before = torch.load(place / "diffusion" / "last.ckpt", weights_only=False)["batches"]
     train_inpainter(settings())  # is done
     assert torch.load(place / "diffusion" / "last.ckpt", weights_only=False)["batches"] == before
+    assert len(list(place.glob("adversary-*"))) == 1
     train_inpainter(settings("task.minutes=0.05", "task.schedule=cosine", "task.dtype=bfloat16"))
     assert torch.load(place / "diffusion" / "last.ckpt", weights_only=False)["batches"] > before
+    assert len(list(place.glob("adversary-*"))) == 2  # what went on is sharpened anew
     with pytest.raises(InputError, match=r"begun with task\.held_out=3, got 4; give another outputs="):
         train_inpainter(settings("task.held_out=4"))
     assert json.loads((place / "begun.json").read_text())["seed"] == 0

@@ -1,5 +1,6 @@
 """Train the small face inpainter: an autoencoder, a diffusion model in its latents, then an adversary that sharpens."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from hydra.utils import instantiate
 from numpy import ndarray
 from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.loggers import CSVLogger
+from torch import nn
 
 from veil.config import Config, InputError
 from veil.data.known import write_people
@@ -36,15 +38,8 @@ from veil.types import Images
 
 WARM_UP = 200  # steps
 STANDARD = 128  # examples by which the critic standardises features
-DECIDED = (
-    "warm_start",
-    "new_unet",
-    "channels",
-    "attention",
-    "aligned",
-    "size",
-    "held_out",
-)  # what a run that is gone on with cannot change
+MODEL = ("warm_start", "new_unet", "channels", "attention", "size", "autoencoder_steps")
+DECIDED = (*MODEL, "aligned", "held_out")  # what a run that is gone on with cannot change
 
 
 @dataclass
@@ -73,8 +68,9 @@ class Run:
 def train_inpainter(config: Config) -> Path:
     """Train what `task.stages` and `task.adversary_minutes` say and write `model/` for `inpainter.model=<folder>`.
 
-    A killed run goes on from its last checkpoint when the same command is given again; with more minutes or steps, a
-    complete one does. Raises InputError where the folder holds a run on other photos or from other weights.
+    A killed run goes on from its last checkpoint when the same command is given again; with more minutes or diffusion
+    steps, a complete one does, and its second stage begins anew. Raises InputError where the folder holds a run on
+    other photos or from other weights.
     """
     recipe = Recipe(**{name: value for name, value in config.task.items() if not name.startswith("_")})
     run = Run(config, recipe, Path(config.outputs, "train_inpainter", config.choices.data))
@@ -203,12 +199,21 @@ def _sharpen(run: Run, autoencoder: AutoencoderKL, unet: UNet2DConditionModel) -
         dtype=recipe.dtype,
         seed=seed,
     )
+    name = f"adversary-{_digest(unet)}"  # what was sharpened before the first stage went on is of no use
     batch = 2 * recipe.adversary_batch  # as many to paint as photos to compare with
-    data = Examples(drawing, *run.rows, batch, recipe.shard, recipe.reuse, run.folder / "adversary")
-    callbacks = [run.shown(autoencoder, "samples-adversary"), Pace(console.print, "second stage")]
-    _fit(run, module, data, "adversary", [*callbacks, _clock(recipe.adversary_minutes)], max_steps=-1, devices=1)
+    data = Examples(drawing, *run.rows, batch, recipe.shard, recipe.reuse, run.folder / name)
+    callbacks = [run.shown(autoencoder, f"samples-{name}"), Pace(console.print, "second stage")]
+    _fit(run, module, data, name, [*callbacks, _clock(recipe.adversary_minutes)], max_steps=-1, devices=1)
     module.blend()
     return module.unet
+
+
+def _digest(network: nn.Module) -> str:
+    """Eight hexadecimal digits of a network's weights."""
+    found = hashlib.blake2b(digest_size=4)
+    for weights in network.state_dict().values():
+        found.update(weights.float().cpu().contiguous().numpy())
+    return found.hexdigest()
 
 
 def _clock(minutes: float) -> Timer:

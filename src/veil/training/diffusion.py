@@ -179,7 +179,8 @@ def validation_losses(
     """Losses of a validation batch, with the same noise and times at every validation, so that they can be compared."""
     noise = torch.randn(examples[:, :LATENTS].shape, generator=torch.Generator().manual_seed(index)).to(examples)
     times = torch.linspace(0, len(signal) - 1, len(examples), device=examples.device).long()
-    return velocity_losses(unet, signal, examples, times, noise, dtype)
+    with torch.compiler.set_stance("force_eager"):  # a compiled UNet is compiled for training alone
+        return velocity_losses(unet, signal, examples, times, noise, dtype)
 
 
 class DiffusionTraining(Counted):

@@ -26,6 +26,7 @@ class SampleGrid(pl.Callback):
         self.masks = field_masks(draw_masks(len(fields), torch.Generator().manual_seed(0)), fields.shape[-1])
 
     @torch.no_grad()
+    @torch.compiler.set_stance("force_eager")
     def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if not trainer.is_global_zero:
             return
