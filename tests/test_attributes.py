@@ -7,7 +7,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 from torch.nn import functional as F
 
-from veil.attacks.attributes import accuracies
+from veil.attacks.attributes import accuracies, unmeasured
 
 
 def photos(count: int, seed: int) -> tuple[torch.Tensor, dict[str, np.ndarray]]:
@@ -43,3 +43,9 @@ def test_a_rare_attribute_is_left_out() -> None:
     rare = {"glasses": np.arange(200) < 9}
     assert accuracies(learnt, rare, tested.numpy(), truth) is None
     assert accuracies(learnt, {"age": labels["age"]}, tested.numpy(), truth) is None
+
+
+def test_figures_of_data_without_labels_are_absent_with_the_reason() -> None:
+    reason = "the list is not there"
+    names = [f"utility/attributes/{judge}/{seen}" for judge in ("facenet", "dlib") for seen in ("anonymized", "clear")]
+    assert unmeasured(["facenet", "dlib"], reason) == dict.fromkeys(names, reason)

@@ -16,6 +16,7 @@ from veil.data.faces import enrol
 from veil.data.photos import Photos
 from veil.data.splitfile import counts
 from veil.progress import Stages
+from veil.tasks.evaluate import evaluate
 from veil.tasks.prepare import prepared
 
 Configure = Callable[..., Config]
@@ -42,7 +43,9 @@ def table(root: Path, name: str) -> dict[str, list[str]]:
 def test_photos_are_what_the_lists_say(root: Path) -> None:
     photos = celeba(str(root))
     identities = {key: value for key, (value,) in table(root, "identity_CelebA.txt").items()}
-    assert dict(zip(photos.keys, photos.people, strict=True)) == identities
+    assert dict(zip(photos.keys, photos.people, strict=True)) == {
+        key: f"celeba_{identity}" for key, identity in identities.items()
+    }
     assert len(set(photos.people)) == 50
     attributes = table(root, "list_attr_celeba.txt")
     for index, key in enumerate(photos.keys):
@@ -99,15 +102,30 @@ def test_attributes_reach_the_evaluation_through_the_split_file(root: Path, cach
     assert probes.labels["Male"].dtype == bool
 
 
+def test_why_there_are_no_attributes_reaches_the_evaluation(root: Path, cache: str, tmp_path: Path) -> None:
+    bare = shutil.copytree(root, tmp_path / "bare")
+    (bare / "list_attr_celeba.txt").unlink()
+    config = compose_config(
+        "data=celeba", f"data.root={bare}", f"cache={cache}", f"outputs={tmp_path}", "groups=[Male]"
+    )
+    enrolment = prepared(config, Stages())
+    assert enrolment.probes.labels == {}
+    assert enrolment.unlabelled == "list_attr_celeba is not there"
+    with pytest.raises(InputError, match=r"groups must be null .* got \['Male'\]: list_attr_celeba is not there"):
+        evaluate(config)
+    shutil.copy(root / "list_attr_celeba.txt", bare)
+    assert set(prepared(config, Stages()).probes.labels) == set(ATTRIBUTES)
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
         ("missing photo", r"img_align_celeba lacks 1 of 150 listed photos, 000003.jpg first"),
-        ("missing list", r"must hold list_attr_celeba.txt, as CelebA's"),
+        ("missing list", r"must hold identity_CelebA.txt \(who is on each photo\), as CelebA's"),
         ("other order", r"list_eval_partition.txt and identity_CelebA.txt must list the same photos"),
         ("short attributes", r"list_attr_celeba.txt and identity_CelebA.txt must list the same photos"),
         ("torn line", r"identity_CelebA.txt must have a photo and a number in each line, see line 4"),
-        ("odd attribute", r"list_attr_celeba.txt must have 4 times -1 or 1 in each line, see line 3"),
+        ("odd attribute", r"list_attr_celeba.txt must have a photo and 4 times -1 or 1 in each line, see line 3"),
     ],
 )
 def test_a_release_that_is_not_whole_is_refused(root: Path, tmp_path: Path, damage: str, message: str) -> None:
@@ -119,7 +137,7 @@ def test_a_release_that_is_not_whole_is_refused(root: Path, tmp_path: Path, dama
     if damage == "missing photo":
         (copy / "img_align_celeba" / "000003.jpg").unlink()
     elif damage == "missing list":
-        (copy / "list_attr_celeba.txt").unlink()
+        (copy / "identity_CelebA.txt").unlink()
     elif damage == "other order":
         edit("list_eval_partition.txt", lambda lines: [lines[1], lines[0], *lines[2:]])
     elif damage == "short attributes":

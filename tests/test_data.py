@@ -12,13 +12,26 @@ from PIL import Image
 from skimage.transform import AffineTransform, warp
 
 from veil.config import InputError
-from veil.data.align import MARGIN, crop_face, face_detector, find_faces
+from veil.data.align import (
+    EYES,
+    MARGIN,
+    REACH,
+    WIDE,
+    Found,
+    crop_face,
+    crop_square,
+    face_detector,
+    find_faces,
+    plausible,
+    to_photo,
+)
 from veil.data.decode import decode
 from veil.data.faces import enrol
 from veil.data.folder import att, folder
 from veil.data.split import face_seed, per_person
+from veil.data.splitfile import counts
 from veil.progress import Stages
-from veil.types import CROP, VIEW, view
+from veil.types import CROP, FIELD, VIEW, view
 
 
 def test_att_is_forty_people_with_ten_photos_in_natural_order() -> None:
@@ -79,43 +92,86 @@ def test_photos_that_share_a_key_are_refused(photos: Path, tmp_path: Path) -> No
         folder(str(root))
 
 
-def test_crop_centres_the_box_and_scales_it_to_the_view() -> None:
-    photo = np.zeros((200, 200, 3), np.uint8)
-    box = np.array([80, 70, 120, 130], np.float32)  # 40 x 60: the longer side decides
-    cv2.rectangle(photo, (80, 70), (119, 129), (255, 255, 255), -1)
-    crop = crop_face(photo, box)
-    assert crop.shape == (CROP, CROP, 3)
-    rows, columns = np.where(crop[..., 0] > 127)
-    scale = CROP * VIEW / (60 * MARGIN)
-    assert np.ptp(rows) + 1 == pytest.approx(60 * scale, abs=1)
-    assert np.ptp(columns) + 1 == pytest.approx(40 * scale, abs=1)
-    assert rows.mean() == pytest.approx((CROP - 1) / 2, abs=0.6)
-    assert columns.mean() == pytest.approx((CROP - 1) / 2, abs=0.6)
+def face_at(eyes: float, mouth: float, angle: float = 0.0, apart: float = 40.0) -> Found:
+    """A face of a photo of 300 px: eyes and mouth this far below its middle, turned by `angle` degrees round it."""
+    half = apart / 2
+    points = np.array([[-half, eyes], [half, eyes], [0, (eyes + mouth) / 2], [-half / 2, mouth], [half / 2, mouth]])
+    turn = np.array([[np.cos(a := np.radians(angle)), -np.sin(a)], [np.sin(a), np.cos(a)]])
+    points = points @ turn.T + 150
+    return Found(np.array([100.0, 90.0, 200.0, 220.0]), points)
+
+
+@pytest.mark.parametrize("angle", [0.0, 20.0, -35.0])
+def test_eyes_and_mouth_come_where_the_geometry_says(angle: float) -> None:
+    photo = np.zeros((300, 300, 3), np.uint8)
+    face = face_at(-10, 40, angle)
+    for x, y in face.points[[0, 1, 3, 4]]:
+        cv2.circle(photo, (round(x - 0.5), round(y - 0.5)), 3, (255, 255, 255), -1)
+    rows, columns = np.where(crop_face(photo, face)[..., 0] > 127)
+    upper = rows < CROP / 2
+    field, edge = CROP * FIELD, CROP * (1 - FIELD) / 2
+    assert rows[upper].mean() + 0.5 == pytest.approx(edge + EYES * field, abs=1)
+    assert rows[~upper].mean() + 0.5 == pytest.approx(edge + (EYES + REACH) * field, abs=1)
+    assert columns[upper].mean() == pytest.approx((CROP - 1) / 2, abs=1)
+    assert np.ptp(columns[upper]) > 0.75 * np.ptp(rows)  # the eyes lie level: 40 to 50 px, whatever the roll
+
+
+def test_a_profile_is_scaled_by_eyes_and_mouth_and_a_long_face_by_its_eyes() -> None:
+    profile, frontal, wide = (crop_square(face_at(-10, 40, apart=apart)) for apart in (5.0, 40.0, 60.0))
+    assert profile.side == pytest.approx(50 / REACH / FIELD)
+    assert frontal.side == profile.side
+    assert wide.side == pytest.approx(WIDE * 60 / REACH / FIELD)
+
+
+@pytest.mark.parametrize("wrong", ["mirrored", "upside down", "outside", "one place"])
+def test_landmarks_that_cannot_be_right_give_way_to_the_box(wrong: str) -> None:
+    face = face_at(-10, 40)
+    points = face.points.copy()
+    if wrong == "mirrored":
+        points = points[[1, 0, 2, 4, 3]]
+    if wrong == "upside down":
+        points = points[[3, 4, 2, 0, 1]]
+    if wrong == "outside":
+        points[4] += 100
+    if wrong == "one place":
+        points[:] = 150
+    assert plausible(face)
+    assert not plausible(face._replace(points=points))
+    square = crop_square(face._replace(points=points))
+    assert square.centre == pytest.approx([150, 155])
+    assert square.side == pytest.approx(130 * MARGIN / VIEW)
+    assert square.down.tolist() == [0, 1]
+
+
+def test_crops_by_box_are_counted(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("veil.data.crops.plausible", lambda face: False)
+    stages = Stages()
+    enrolment = enrol(folder(str(photos)), 0.6, 0, str(tmp_path), stages)
+    assert len(enrolment.by_box) == counts(enrolment)["aligned_by_box"] == 30
+    assert enrol(folder(str(photos)), 0.6, 0, str(tmp_path), stages).by_box == enrolment.by_box  # remembered
 
 
 def test_crop_equals_scikit_image() -> None:
-    photo = np.random.default_rng(0).integers(0, 256, (50, 60, 3), dtype=np.uint8)
-    box = np.array([20, 15, 40, 38], np.float32)
-    side = 23 * MARGIN / VIEW
-    corner = (30 - side / 2, 26.5 - side / 2)
-    scale = side / CROP
-    inverse = AffineTransform(scale=scale, translation=[c + 0.5 * scale - 0.5 for c in corner])
-    expected = warp(photo, inverse, output_shape=(CROP, CROP), order=1, mode="edge", preserve_range=True)
-    inside = slice(60, 196)  # at the padding the two round differently
-    difference = np.abs(crop_face(photo, box).astype(float) - expected)[inside, inside]
-    assert difference.mean() < 1
-    assert difference.max() < 12  # OpenCV interpolates in 32nds of a pixel
+    photo = np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)
+    face = face_at(-10, 20, angle=15)
+    inverse = np.vstack([to_photo(crop_square(face)), [0, 0, 1]])
+    expected = warp(photo, AffineTransform(matrix=inverse), output_shape=(CROP, CROP), order=1, preserve_range=True)
+    inside = slice(60, 196)
+    difference = np.abs(crop_face(photo, face).astype(float) - expected)[inside, inside]
+    assert difference.mean() < 1.5
+    assert difference.max() < 16  # OpenCV interpolates in 32nds of a pixel
 
 
-def test_a_box_does_not_depend_on_the_photos_beside() -> None:
-    # In single precision sums differ with the batch and the threads; about half of these boxes then differ.
+def test_a_face_does_not_depend_on_the_photos_beside() -> None:
+    # In single precision sums differ with the batch and the threads; about half of these faces then differ.
     photos, detector = [decode(photo.read()) for photo in att()[::20]], face_detector()
     together = find_faces(photos, detector)
     for photo, box in zip(photos, together, strict=True):
         (alone,) = find_faces([photo], detector)
         assert alone is not None
         assert box is not None
-        assert (alone == box).all()
+        assert (alone.box == box.box).all()
+        assert (alone.points == box.points).all()
 
 
 def test_decode_is_upright_rgb_without_metadata() -> None:

@@ -110,8 +110,8 @@ class Panel(nn.Module):
         return evidence
 
     def _detect(self, images: Images) -> Bool[Tensor, " b"]:
-        boxes = find_faces(list(to_pixels(images)), self.detector)
-        return torch.tensor([box is not None for box in boxes], device=images.device)
+        faces = find_faces(list(to_pixels(images)), self.detector)
+        return torch.tensor([face is not None for face in faces], device=images.device)
 
 
 def values(metrics: MetricCollection, **evidence: Any) -> dict[str, list[float]]:

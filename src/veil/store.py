@@ -21,7 +21,7 @@ from veil.data.align import ALIGNMENT
 # What changes where, how fast or how loudly a run goes, never what it finds; but for the trainer's precision.
 INDIFFERENT = ("outputs", "cache", "cache_scores", "batch_size", "workers", "trainer", "logger")
 
-SPLIT_FORMAT = 2  # of split files: one of another format is not found, and made again
+SPLIT_FORMAT = 3  # of split files: one of another format is not found, and made again
 
 Row = dict[str, Any]
 

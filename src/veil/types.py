@@ -14,6 +14,7 @@ Embeddings = Float[Tensor, "b d"]  # unit vectors
 Identities = Int[Tensor, " b"]  # index of the person
 
 CROP = 256  # px, side of the aligned crop that is masked, repainted and judged
+FIELD = 3 / 4  # side of the field, the central square that inpainters repaint, as a share of the crop's (192 of 256 px)
 VIEW = 5 / 8  # side of the view, the central square that holds the face, as a share of the crop's (160 of 256 px)
 
 

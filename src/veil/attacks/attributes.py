@@ -4,31 +4,42 @@ The use that anonymised data is made for, where the data has labels that are tru
 2015, arXiv:1411.7766). Beside it stands the classifier trained on the same photos clear, the ceiling.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy import ndarray
 from sklearn.linear_model import LogisticRegression
 
 from veil.attacks.material import Material
 from veil.attacks.parrot import together
+from veil.data.photos import UNLABELLED
 from veil.metrics.intervals import Interval, bootstrap_mean
 from veil.types import Embeddings
 
 PHOTOS = 4  # of each attacker person
+SEEN = ("anonymized", "clear")  # what the classifier is trained on
 FEWEST = 10  # photos with, and without, an attribute, on either side; of fewer nothing is learnt or measured
 
 
-def attributes(material: Material) -> tuple[dict[str, Interval], dict[str, str]]:
+def unmeasured(judges: Iterable[str], reason: str) -> dict[str, str]:
+    """The figures of `attributes`, absent."""
+    return {f"utility/attributes/{judge}/{seen}": reason for judge in judges for seen in SEEN}
+
+
+def attributes(material: Material, unlabelled: str = UNLABELLED) -> tuple[dict[str, Interval], dict[str, str]]:
     """`utility/attributes/<judge>/anonymized` and `.../clear`: balanced accuracy on clear probes, mean over attributes.
 
     Logistic regression on the judge's embeddings, trained on photos of the attacker people. An attribute that fewer
-    than `FEWEST` photos have, or lack, is left out.
+    than `FEWEST` photos have, or lack, is left out. Where the data has no labels, `unlabelled` is the reason.
     """
+    if not material.evaluation.probes.labels:
+        return {}, unmeasured(material.recognizers, unlabelled)
     known, probes = together(material.attackers, PHOTOS), material.evaluation.probes
     figures, absent = {}, {}
     people = np.array(probes.identities)
     for judge in material.recognizers:
         tested = material.clear(judge, probes).numpy()
-        for name, seen in (("anonymized", material.anonymized), ("clear", material.clear)):
+        for name, seen in zip(SEEN, (material.anonymized, material.clear), strict=True):
             figure = f"utility/attributes/{judge}/{name}"
             shares = accuracies(seen(judge, known), known.labels, tested, probes.labels)
             if shares is None:

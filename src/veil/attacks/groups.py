@@ -8,6 +8,7 @@ from numpy import ndarray
 
 from veil.attacks.figures import Outcome, prefix_of
 from veil.config import InputError
+from veil.data.photos import UNLABELLED
 from veil.metrics.intervals import Interval
 from veil.metrics.tail import by_group
 from veil.store import Row
@@ -24,12 +25,16 @@ class GroupFindings(NamedTuple):
     rows: list[Row]
 
 
-def chosen_labels(labels: Mapping[str, ndarray], names: list[str] | None) -> dict[str, ndarray]:
+def chosen_labels(
+    labels: Mapping[str, ndarray], names: list[str] | None, unlabelled: str = UNLABELLED
+) -> dict[str, ndarray]:
     """Those of `names`, or every one.
 
-    Raises InputError for a name that the data has no label of.
+    Raises InputError for a name that the data has no label of; where it has none at all, `unlabelled` says why.
     """
     unknown = sorted(set(names or ()) - set(labels))
+    if unknown and not labels:
+        raise InputError(f"groups must be null for data without labels, got {unknown}: {unlabelled}")
     if unknown:
         raise InputError(f"groups must be labels of the data, of which it has {sorted(labels)}, got {unknown}")
     return {name: labels[name] for name in (labels if names is None else names)}

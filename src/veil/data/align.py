@@ -1,6 +1,7 @@
-"""From photos to aligned crops: find the face, take a square round it with context."""
+"""From photos to aligned crops: find the face and its landmarks, take a square round it with context."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -8,15 +9,40 @@ from facenet_pytorch import MTCNN
 from jaxtyping import Float, UInt8
 from numpy import ndarray
 
-from veil.types import CROP, VIEW
+from veil.types import CROP, FIELD, VIEW
 
 Photo = UInt8[ndarray, "h w 3"]
 Box = Float[ndarray, "4"]  # left, top, right, bottom in pixels
+Points = Float[
+    ndarray, "5 2"
+]  # (x, y) in pixels: the photo's left eye, its right eye, nose, left and right corner of the mouth
 
-MARGIN = 1.1  # side of the view over the longer side of MTCNN's box: best TAR@FAR=1e-3 of 1.0 to 1.3 on AT&T and LFW
-ALIGNMENT = b"mtcnn64-1.1-256"  # names a way to align; crops made another way are not found again
+ALIGNMENT = b"mtcnn64-points"  # names a way to align; crops made another way are not found again
 SMALLEST, LARGEST = 20, 2048  # px: MTCNN's smallest face; longer side of what it is shown, which bounds its memory
 CENTRE_WEIGHT = 2.0  # facenet-pytorch's: box area minus this times the squared offset from the photo's centre
+
+# Mean geometry of LFW's faces, as shares of the field's side; the field is the square that inpainters repaint.
+EYES, REACH = 0.41, 0.28  # height of the eyes, distance from eyes to mouth
+WIDE = (
+    1.02  # eyes to mouth over eye to eye: in profile the eyes move together, so the larger of the two gives the scale
+)
+MARGIN = 1.1  # side of the view over the longer side of MTCNN's box, where its landmarks cannot be right
+OUTSIDE = 0.1  # of the box's sides: how far outside it a landmark may lie
+
+
+class Found(NamedTuple):
+    """A face of a photo."""
+
+    box: Box
+    points: Points
+
+
+class Square(NamedTuple):
+    """Where a crop lies in its photo."""
+
+    centre: Float[ndarray, "2"]  # (x, y) in pixels, from the photo's outer edge
+    side: float  # px
+    down: Float[ndarray, "2"]  # unit vector from forehead to chin
 
 
 def face_detector() -> MTCNN:
@@ -26,12 +52,12 @@ def face_detector() -> MTCNN:
     return MTCNN(device="cpu").double()
 
 
-def find_faces(photos: Sequence[Photo], detector: MTCNN) -> list[Box | None]:
+def find_faces(photos: Sequence[Photo], detector: MTCNN) -> list[Found | None]:
     """The main face of each photo: the largest box near the centre, `None` where MTCNN finds no face.
 
     Photos of one size go through the detector in one batch, those above `LARGEST` reduced.
     """
-    found: list[Box | None] = [None] * len(photos)
+    found: list[Found | None] = [None] * len(photos)
     by_size: dict[tuple[int, ...], list[int]] = {}
     for index, photo in enumerate(photos):
         by_size.setdefault(photo.shape, []).append(index)
@@ -40,10 +66,12 @@ def find_faces(photos: Sequence[Photo], detector: MTCNN) -> list[Box | None]:
         if min(height, width) * scale < SMALLEST:
             continue  # no room for a face, and MTCNN fails
         shown = [photos[index] if scale == 1 else _reduced(photos[index], scale) for index in indices]
-        candidates, _ = detector.detect(shown)
-        for index, boxes in zip(indices, candidates, strict=True):
+        candidates, _, landmarks = detector.detect(shown, landmarks=True)
+        for index, boxes, points in zip(indices, candidates, landmarks, strict=True):
             if boxes is not None:
-                found[index] = _main_face(np.asarray(boxes, np.float32) / scale, photos[index].shape)
+                every = np.asarray(boxes, np.float32) / scale  # the last bits of a sum vary
+                main = _main_face(every, photos[index].shape)
+                found[index] = Found(every[main], np.asarray(points[main], np.float32) / scale)
     return found
 
 
@@ -51,24 +79,51 @@ def _reduced(photo: Photo, scale: float) -> Photo:
     return cv2.resize(photo, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
 
-def _main_face(boxes: Float[ndarray, "n 4"], shape: tuple[int, ...]) -> Box:
+def _main_face(boxes: Float[ndarray, "n 4"], shape: tuple[int, ...]) -> int:
     sizes = boxes[:, 2:] - boxes[:, :2]
-    offsets = (boxes[:, 2:] + boxes[:, :2]) / 2 - np.array([shape[1], shape[0]], np.float32) / 2
-    return boxes[np.argmax(sizes.prod(axis=1) - CENTRE_WEIGHT * (offsets**2).sum(axis=1))]
+    offsets = (boxes[:, 2:] + boxes[:, :2]) / 2 - np.array([shape[1], shape[0]]) / 2
+    return int(np.argmax(sizes.prod(axis=1) - CENTRE_WEIGHT * (offsets**2).sum(axis=1)))
 
 
-def crop_face(photo: Photo, box: Box) -> UInt8[ndarray, "crop crop 3"]:
-    """A square crop whose view (`veil.types.view`) is `MARGIN` x the longer side of `box`, centred on it.
+def plausible(face: Found) -> bool:
+    """Whether the landmarks can be a face's: eyes above the mouth, left of right, all in the box or just outside it."""
+    (left, top, right, bottom), points = face.box, face.points
+    room = OUTSIDE * np.array([right - left, bottom - top])
+    inside = (points >= face.box[:2] - room).all() and (points <= face.box[2:] + room).all()
+    across, down = points[1] - points[0], points[3:].mean(axis=0) - points[:2].mean(axis=0)
+    return bool(inside and down[1] > 0 and across[0] * down[1] > across[1] * down[0])
 
-    Outside the photo the nearest pixel is repeated.
+
+def crop_square(face: Found) -> Square:
+    """Where the crop of a face lies: by its landmarks, or by its box where they are not `plausible`.
+
+    By landmarks the eyes lie at `EYES` of the field's height and the mouth `REACH` of its side below them, and the
+    crop is turned so that the face stands upright.
     """
-    left, top, right, bottom = (float(edge) for edge in box)
-    side = max(right - left, bottom - top) * MARGIN / VIEW
-    scale = CROP / side
-    corner_x, corner_y = (left + right - side) / 2, (top + bottom - side) / 2
-    # pixel centres: crop pixel u shows photo coordinate corner + (u + 0.5) / scale - 0.5
-    inverse = np.array([[1 / scale, 0, corner_x + 0.5 / scale - 0.5], [0, 1 / scale, corner_y + 0.5 / scale - 0.5]])
+    if not plausible(face):
+        left, top, right, bottom = face.box
+        side = max(right - left, bottom - top) * MARGIN / VIEW
+        return Square(np.array([left + right, top + bottom]) / 2, side, np.array([0.0, 1.0]))
+    eyes, mouth = face.points[:2].mean(axis=0), face.points[3:].mean(axis=0)
+    reach = np.linalg.norm(mouth - eyes)
+    field = float(max(reach, WIDE * np.linalg.norm(face.points[1] - face.points[0])) / REACH)
+    down = (mouth - eyes) / reach
+    return Square(eyes + down * (0.5 - EYES) * field, field / FIELD, down)
+
+
+def crop_face(photo: Photo, face: Found) -> UInt8[ndarray, "crop crop 3"]:
+    """The crop of a face. Outside the photo its nearest pixel is repeated."""
+    inverse = to_photo(crop_square(face))
+    scale = float(np.hypot(*inverse[:, 0]))  # px of the photo a px of the crop
+    if scale > 1:  # a large photo: blur away what the smaller grid cannot hold
+        photo = cv2.GaussianBlur(photo, (0, 0), sigmaX=0.5 * (scale**2 - 1) ** 0.5 + 1e-6)
     flags = cv2.WARP_INVERSE_MAP | cv2.INTER_LINEAR
-    if scale < 1:  # a large photo: blur away what the smaller grid cannot hold
-        photo = cv2.GaussianBlur(photo, (0, 0), sigmaX=0.5 * (1 / scale**2 - 1) ** 0.5 + 1e-6)
     return cv2.warpAffine(photo, inverse, (CROP, CROP), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+
+
+def to_photo(square: Square) -> Float[ndarray, "2 3"]:
+    """The affine map from pixel centres of the crop to pixel centres of the photo."""
+    across = np.array([square.down[1], -square.down[0]])
+    turn = square.side / CROP * np.stack([across, square.down], axis=1)
+    shift = square.centre - turn @ np.full(2, CROP / 2)  # of outer edges
+    return np.hstack([turn, (shift + turn @ np.full(2, 0.5) - 0.5)[:, None]])

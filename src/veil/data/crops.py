@@ -11,7 +11,7 @@ from facenet_pytorch import MTCNN
 from PIL import Image
 
 from veil.config import InputError
-from veil.data.align import ALIGNMENT, crop_face, face_detector, find_faces
+from veil.data.align import ALIGNMENT, crop_face, face_detector, find_faces, plausible
 from veil.data.align import Photo as Pixels
 from veil.data.decode import Unreadable, decode, image_format, read_photo
 from veil.data.photos import Photo
@@ -23,6 +23,7 @@ class Crops(NamedTuple):
     """What alignment found."""
 
     paths: list[Path | None]  # of each photo's crop; None where there is no face, or no photo
+    by_box: list[str]  # keys of photos whose landmarks cannot be right: their crops follow the detector's box
     unreadable: dict[str, str]  # key -> why it is no photo
     formats: set[str]  # of the files: JPEG, PNG ...
 
@@ -34,17 +35,20 @@ def align(photos: Sequence[Photo], cache: Path, stages: Stages, on_error: str = 
     Raises InputError for a photo that cannot be read, unless `on_error` is `skip`.
     """
     aligner = Aligner(cache, stages)
-    crops = Crops([], {}, aligner.formats)
+    crops = Crops([], [], {}, aligner.formats)
     with stages.bar("photos", len(photos), "photos") as advance:
         for photo in photos:
             try:
-                crops.paths.append(aligner(photo))
+                path = aligner(photo)
             except Unreadable as error:
                 if on_error == "raise":
                     reason = f"data: photo {photo.key!r} cannot be read ({error})"
                     raise InputError(f"{reason}; repair or remove it, or set on_error=skip") from error
-                crops.paths.append(None)
+                path = None
                 crops.unreadable[photo.key] = str(error)
+            crops.paths.append(path)
+            if path is not None and path.with_suffix(".box").exists():
+                crops.by_box.append(photo.key)
             advance(1)
     return crops
 
@@ -75,12 +79,14 @@ class Aligner:
 
     def _make(self, pixels: Pixels, path: Path) -> None:
         path.parent.mkdir(exist_ok=True)
-        (box,) = find_faces([pixels], self.detector)
-        if box is None:
+        (face,) = find_faces([pixels], self.detector)
+        if face is None:
             path.with_suffix(".none").touch()
         else:
+            if not plausible(face):
+                path.with_suffix(".box").touch()
             partial = path.with_suffix(f".{os.getpid()}.partial")
-            Image.fromarray(crop_face(pixels, box)).save(partial, format="png")
+            Image.fromarray(crop_face(pixels, face)).save(partial, format="png")
             partial.replace(path)
 
 

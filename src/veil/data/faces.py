@@ -99,8 +99,10 @@ class Enrolment(NamedTuple):
     gallery: FaceSet
     probes: FaceSet
     not_found: list[str]  # keys of photos in which the detector finds no face
+    by_box: list[str]  # keys of photos whose landmarks cannot be right: their crops follow the detector's box
     unreadable: dict[str, str]  # keys of files that are no photos, and why
     formats: list[str]  # of the files: JPEG, PNG ...
+    unlabelled: str  # why there are no labels, where there are none
 
 
 def join(faces: Sequence[Faces]) -> Faces:
@@ -121,7 +123,7 @@ def enrol(photos: Photos, share: float, seed: int, cache: str, stages: Stages, o
     Photos that the data set's own partition keeps from being probed are enrolled. Raises InputError where no face is
     found, nobody has two photos, or a photo cannot be read and `on_error` is `raise`.
     """
-    crops, unreadable, formats = align(photos, Path(cache).expanduser() / "crops", stages, on_error)
+    crops, by_box, unreadable, formats = align(photos, Path(cache).expanduser() / "crops", stages, on_error)
     found = [number for number, crop in enumerate(crops) if crop is not None]
     if not found:
         raise InputError(
@@ -147,7 +149,14 @@ def enrol(photos: Photos, share: float, seed: int, cache: str, stages: Stages, o
     missing = [photos.keys[number] for number, crop in enumerate(crops) if crop is None]
     not_found = [key for key in missing if key not in unreadable]
     return Enrolment(
-        people, faces.select(parts.gallery), faces.select(parts.probes), not_found, unreadable, sorted(formats)
+        people,
+        faces.select(parts.gallery),
+        faces.select(parts.probes),
+        not_found,
+        by_box,
+        unreadable,
+        sorted(formats),
+        photos.unlabelled,
     )
 
 

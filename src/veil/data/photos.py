@@ -15,6 +15,7 @@ from veil.config import InputError
 
 SUFFIXES = {".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 MAX_BYTES = 2**28  # of one file: more is an attack or a mistake, not a photo
+UNLABELLED = "the data has no labels"
 
 Labels = Mapping[str, ndarray]  # name -> one value a photo: bool, integer or text
 
@@ -37,6 +38,7 @@ class Photos(Sequence[Photo]):
         labels: what else is known of each photo.
         may_probe: where the data set's own partition rules it: photos that may be probes; `None` is all.
         sources: files and folders whose size and time of change tell that the data set is still the same.
+        unlabelled: why there are no labels; said where labels are asked for.
 
     """
 
@@ -48,9 +50,11 @@ class Photos(Sequence[Photo]):
         labels: Labels | None = None,
         may_probe: Bool[ndarray, " n"] | None = None,
         sources: Sequence[Path] = (),
+        unlabelled: str = UNLABELLED,
     ) -> None:
         self.keys, self.people, self.read = keys, people, read
         self.labels, self.may_probe, self.sources = dict(labels or {}), may_probe, list(sources)
+        self.unlabelled = unlabelled
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -77,6 +81,7 @@ class Photos(Sequence[Photo]):
             {name: values[numbers] for name, values in self.labels.items()},
             None if self.may_probe is None else self.may_probe[numbers],
             self.sources,
+            self.unlabelled,
         )
 
 

@@ -22,10 +22,10 @@ SEPARATOR = "\0"  # no file name holds it
 
 
 def write_split(folder: Path, enrolment: Enrolment, sources: Sequence[Path]) -> None:
-    """Write `split.npz` (the columns), `split.json` (checksum, counts, formats, sources), `quarantine.csv`."""
+    """Write `split.npz` (the columns), `split.json` (checksum, counts, formats, sources ...), `quarantine.csv`."""
     columns = to_columns(enrolment)
     header = {"checksum": digest(columns), "counts": counts(enrolment), "sources": stamps(sources)}
-    header["formats"] = enrolment.formats
+    header |= {"formats": enrolment.formats, "unlabelled": enrolment.unlabelled}
     np.savez_compressed(folder / "split.npz", **columns)  # type: ignore[arg-type]
     (folder / "split.json").write_text(json.dumps(header, indent=1))
     with (folder / "quarantine.csv").open("w", newline="") as file:
@@ -47,9 +47,8 @@ def read_split(folder: Path, cache: Path, seed: int) -> Enrolment:
     with (folder / "quarantine.csv").open(newline="") as file:
         unreadable = {row["key"]: row["reason"] for row in csv.DictReader(file)}
     gallery, probes = (_faces(columns, part, cache / "crops", seed) for part in ("gallery", "probes"))
-    return Enrolment(
-        _texts(columns["people"]), gallery, probes, _texts(columns["not_found"]), unreadable, header["formats"]
-    )
+    people, not_found, by_box = (_texts(columns[name]) for name in ("people", "not_found", "by_box"))
+    return Enrolment(people, gallery, probes, not_found, by_box, unreadable, header["formats"], header["unlabelled"])
 
 
 def checksum(enrolment: Enrolment) -> str:
@@ -66,6 +65,7 @@ def counts(enrolment: Enrolment) -> dict[str, int]:
         "gallery": len(enrolment.gallery),
         "probes": len(enrolment.probes),
         "not_found": len(enrolment.not_found),
+        "aligned_by_box": len(enrolment.by_box),
         "quarantined": len(enrolment.unreadable),
     }
 
@@ -91,7 +91,7 @@ def _stamp(source: Path) -> list[int]:
 
 def to_columns(enrolment: Enrolment) -> Columns:
     """Arrays that say the same."""
-    columns = {"people": _joined(enrolment.people), "not_found": _joined(enrolment.not_found)}
+    columns = {name: _joined(getattr(enrolment, name)) for name in ("people", "not_found", "by_box")}
     for part, faces in (("gallery", enrolment.gallery), ("probes", enrolment.probes)):
         addresses = bytes.fromhex("".join(crop.stem for crop in faces.crops))
         columns |= {

@@ -10,6 +10,7 @@ from veil.anonymization import Anonymization
 from veil.attacks.attributes import attributes
 from veil.attacks.campaign import campaign
 from veil.attacks.controls import controls
+from veil.attacks.groups import chosen_labels
 from veil.attacks.material import Anonymizer, Material
 from veil.attacks.realism import realism
 from veil.checkpoint import refuse_another_split
@@ -65,6 +66,7 @@ def _make(config: Config, run: RunFolder) -> None:
         recognizers = {name: instantiate(config.recognizer), **judges}
         asked = assign(instantiate(config.metrics), name, list(judges))
     enrolment = prepared(config, stages)
+    chosen_labels(enrolment.probes.labels, config.groups, enrolment.unlabelled)  # refused before hours of work
     for recognizer in recognizers.values():
         refuse_another_split(recognizer, enrolment)
     evaluation, attackers = divide(enrolment, config.split.attackers, config.seed, config.split.probes)
@@ -103,7 +105,7 @@ def _make(config: Config, run: RunFolder) -> None:
         material = Material(evaluation, attackers, recognizers, known, anonymizer, name, config.seed, stages)
         findings = campaign(material, attacks, held_out(vars(config)), config.groups)
         sides = [controls(material, floors, config.controls, config.cache), realism(material, features)]
-        sides += [attributes(material)] if config.attributes else []
+        sides += [attributes(material, enrolment.unlabelled)] if config.attributes else []
         for measured, unmeasured in sides:
             findings = findings._replace(metrics=findings.metrics | measured, absent=findings.absent | unmeasured)
         for row, column in zip(rows, findings.columns, strict=True):

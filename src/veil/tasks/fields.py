@@ -11,8 +11,8 @@ from veil.data.decode import Unreadable, decode, read_photo
 from veil.data.photos import Photos
 from veil.progress import Stages, console
 from veil.training.data import Pixels, write_fields
-from veil.training.diffusion import FIELD
 from veil.training.jitter import ROOM
+from veil.types import FIELD
 
 
 def cut_fields(config: Config, photos: Photos, aligned: bool | Sequence[str] | None, path: Path, size: int) -> None:

@@ -20,9 +20,8 @@ from veil.inpainters.sizes import cover
 from veil.training.counted import Counted
 from veil.training.precision import mixed_precision
 from veil.training.schedule import Progress, generator_of, warm_cosine
-from veil.types import Images, Masks
+from veil.types import FIELD, Images, Masks
 
-FIELD = 3 / 4  # side of the square that is repainted as a share of the crop's: 1.2 x the view, 192 of 256 px
 LATENTS = 4
 CLEAR_WEIGHT = 0.1  # of latents outside the mask; they are pasted over, and matter for the seam only
 NOISE = 0  # what is drawn here, beside the seed; see `veil.training.examples`
