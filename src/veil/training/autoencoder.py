@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from veil.training.schedule import by_steps, warm_cosine
 from veil.types import Images
 
 STEM = ("conv2d_1a", "conv2d_2a", "conv2d_2b", "maxpool_3a", "conv2d_3b", "conv2d_4a", "conv2d_4b")
@@ -146,7 +147,8 @@ class AutoencoderTraining(pl.LightningModule):
     def configure_optimizers(self) -> dict:  # type: ignore[override]
         trained = [weights for weights in self.autoencoder.parameters() if weights.requires_grad]
         optimizer = torch.optim.AdamW(trained, self.rate, betas=(0.9, 0.99), weight_decay=0.01)
-        return {"optimizer": optimizer, "lr_scheduler": warm_cosine(optimizer, self.warm_up, self.steps)}
+        progress = by_steps(self.steps, self.warm_up)
+        return {"optimizer": optimizer, "lr_scheduler": warm_cosine(optimizer, self.warm_up, progress)}
 
 
 @torch.no_grad()
@@ -170,16 +172,3 @@ def whiten(autoencoder: AutoencoderKL, images: Images, spread: float = 0.01) -> 
     out.bias += (out.weight[:, :, 0, 0].double() @ mean).float()
     out.weight[:, :, 0, 0] = (out.weight[:, :, 0, 0].double() @ back).float()
     autoencoder.register_to_config(scaling_factor=1.0)
-
-
-def warm_cosine(optimizer: torch.optim.Optimizer, warm_up: int, steps: int) -> dict:
-    """Linear warm-up, then a cosine down to a tenth of the rate at `steps`; a tenth from there on.
-
-    Not part of the checkpoint, so a run that is resumed with more `steps` follows the longer curve.
-    """
-
-    def share(step: int) -> float:
-        progress = min(1.0, max(0, step - warm_up) / max(1, steps - warm_up))
-        return min(1.0, (step + 1) / warm_up) * (0.55 + 0.45 * math.cos(math.pi * progress))
-
-    return {"scheduler": torch.optim.lr_scheduler.LambdaLR(optimizer, share), "interval": "step"}

@@ -1,4 +1,4 @@
-"""What the two stages are trained on: fields cut from crops, then their latents, both kept on disk."""
+"""Fields that the face inpainter is trained on, kept on disk."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -6,14 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from diffusers import AutoencoderKL
+from jaxtyping import UInt8
 from numpy import ndarray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from veil.config import InputError
 from veil.inpainters.sizes import resize
-from veil.training.diffusion import field_box, write_latents
-from veil.types import Images
+from veil.training.jitter import ROOM
+
+Pixels = UInt8[ndarray, "h h 3"]
 
 
 class Rows(Dataset):
@@ -32,17 +34,24 @@ class Rows(Dataset):
         return torch.from_numpy(row).permute(2, 0, 1) / 255 if row.dtype == np.uint8 else torch.from_numpy(row).float()
 
 
-def write_fields(batches: Iterable[Images], count: int, path: Path, size: int) -> None:
-    """Cut the field out of each crop of `batches` and keep it at `size` px: `count` rows of `h w 3`, uint8."""
-    partial = path.with_suffix(".partial")
-    out = np.lib.format.open_memmap(partial, "w+", np.uint8, (count, size, size, 3))
-    start = 0
-    for crops in batches:
-        inner = field_box(crops.shape[-1])
-        fields = resize(crops[..., inner, inner], size).mul(255).round().byte().permute(0, 2, 3, 1)
-        out[start : start + len(fields)] = fields.numpy()
-        start += len(fields)
+def write_fields(squares: Iterable[Pixels], most: int, path: Path, size: int) -> None:
+    """Keep squares, fields of `size` px with room round them, at `ROOM * size` px: a `.npy` of `n h w 3`, uint8.
+
+    Args:
+        most: how many there are at most.
+
+    """
+    partial, side, count = path.with_suffix(".partial"), round(size * ROOM), 0
+    out = np.lib.format.open_memmap(partial, "w+", np.uint8, (most, side, side, 3))
+    for square in squares:
+        image = torch.from_numpy(square).permute(2, 0, 1)[None].float() / 255
+        out[count] = resize(image, side)[0].mul(255).round().byte().permute(1, 2, 0).numpy()
+        count += 1
     out.flush()
+    if count < most:  # some could not be read
+        with path.with_suffix(".shorter").open("wb") as file:
+            np.save(file, out[:count])
+        path.with_suffix(".shorter").replace(partial)
     partial.replace(path)
 
 
@@ -72,14 +81,9 @@ class TrainingData(pl.LightningDataModule):
 
 
 def split_fields(path: Path, held_out: int, seed: int) -> tuple[ndarray, ndarray]:
-    """Indices of the training and of the validation rows of `path`."""
-    order = np.random.default_rng(seed).permutation(len(np.load(path, mmap_mode="r")))
+    """Indices of the training and of the validation rows of `path`. Raises InputError where none trains."""
+    count = len(np.load(path, mmap_mode="r"))
+    if held_out >= count:
+        raise InputError(f"task.held_out must leave faces to train on, below {count}, got {held_out}")
+    order = np.random.default_rng(seed).permutation(count)
     return np.sort(order[held_out:]), np.sort(order[:held_out])
-
-
-def write_shards(autoencoder: AutoencoderKL, fields: Path, rows: ndarray, shards: list[Path], seed: int) -> None:
-    """Every row once per shard, each time with another flip, colour and mask."""
-    pictures = np.load(fields, mmap_mode="r")[rows]
-    for number, path in enumerate(shards):
-        if not path.exists():
-            write_latents(autoencoder, pictures, path, seed + number)

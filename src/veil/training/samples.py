@@ -11,13 +11,14 @@ from veil.training.diffusion import field_masks, new_scheduler
 from veil.training.masks import draw_masks
 from veil.types import Images
 
-STEPS = 12
+STEPS = 8
 
 
 class SampleGrid(pl.Callback):
     """At each validation: masked fields above repainted ones, always the same faces, masks and noise.
 
-    A picture shows what is not masked of the photos, so it stays in `folder` and goes to no logger.
+    A picture shows what is not masked of the photos, so it stays in `folder` and goes to no logger. The
+    validated weights paint it: this callback goes before one that averages weights, which takes the average out again.
     """
 
     def __init__(self, autoencoder: AutoencoderKL, fields: Images, folder: Path) -> None:
@@ -25,7 +26,8 @@ class SampleGrid(pl.Callback):
         self.masks = field_masks(draw_masks(len(fields), torch.Generator().manual_seed(0)), fields.shape[-1])
 
     @torch.no_grad()
-    def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    @torch.compiler.set_stance("force_eager")
+    def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if not trainer.is_global_zero:
             return
         pipeline = StableDiffusionInpaintPipeline(
@@ -54,4 +56,4 @@ class SampleGrid(pl.Callback):
         ).images.to(self.fields)
         shown = torch.cat([torch.where(self.masks, 0.5, self.fields), torch.where(self.masks, painted, self.fields)])
         self.folder.mkdir(parents=True, exist_ok=True)
-        save_image(make_grid(shown, nrow=count), self.folder / f"step-{trainer.global_step:07d}.png")
+        save_image(make_grid(shown, nrow=count), self.folder / f"step-{module.batches:07d}.png")

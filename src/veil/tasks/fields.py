@@ -1,0 +1,71 @@
+"""From photos to the squares that the face inpainter is trained on."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from veil.config import Config, InputError
+from veil.data.crops import align
+from veil.data.decode import Unreadable, decode, read_photo
+from veil.data.photos import Photos
+from veil.progress import Stages, console
+from veil.training.data import Pixels, write_fields
+from veil.training.jitter import ROOM
+from veil.types import FIELD
+
+
+def cut_fields(config: Config, photos: Photos, aligned: bool | Sequence[str] | None, path: Path, size: int) -> None:
+    """Keep the field of each face, with room for jitter, in `path`; see `write_fields`.
+
+    Args:
+        aligned: which photos are squares whose middle 0.8 is the field: all of them, none, or those of some roots.
+
+    Raises InputError where a photo that is said to be aligned is no square, or where no photo has a face.
+
+    """
+    stages = Stages()
+    ready = _is_aligned(photos, aligned)
+    squares, others = photos.select(np.flatnonzero(ready)), photos.select(np.flatnonzero(~ready))
+    crops: list[Path] = []
+    if len(others):
+        found = align(others, Path(config.cache).expanduser() / "crops", stages, config.on_error)
+        crops = [crop for crop in found.paths if crop is not None]
+        console.print(f"MTCNN finds a face in {len(crops)} of {len(others)} photos")
+    if not len(squares) and not crops:
+        raise InputError("data: no photo has a face that MTCNN finds; task.aligned=true takes photos as they are")
+    with stages.bar("fields", len(crops) + len(squares), "faces") as advance:
+        write_fields(_each(crops, squares, config.on_error, advance), len(crops) + len(squares), path, size)
+
+
+def _is_aligned(photos: Photos, aligned: bool | Sequence[str] | None) -> np.ndarray:
+    if not aligned or aligned is True:
+        return np.full(len(photos), bool(aligned))
+    roots = np.array([key.split("/")[0] for key in photos.keys])
+    unknown = set(aligned) - set(roots)
+    if unknown:
+        raise InputError(
+            f"task.aligned must be true, null or names of roots of data.root, without suffix, among "
+            f"{sorted(set(roots))[:5]}, got {sorted(unknown)}"
+        )
+    return np.isin(roots, list(aligned))
+
+
+def _each(crops: Sequence[Path], squares: Photos, on_error: str, advance: Callable[[int], None]) -> Iterator[Pixels]:
+    for crop in crops:
+        pixels = decode(crop.read_bytes())
+        edge = round(len(pixels) * (1 - FIELD * ROOM) / 2)
+        yield pixels[edge:-edge, edge:-edge]
+        advance(1)
+    for photo in squares:
+        try:
+            pixels = decode(read_photo(photo.read))
+        except Unreadable as error:
+            if on_error == "raise":
+                raise InputError(f"data: photo {photo.key!r} cannot be read ({error}); or on_error=skip") from error
+            continue
+        height, width, _ = pixels.shape
+        if height != width:
+            raise InputError(f"task.aligned takes square photos, and {photo.key!r} is {width} x {height} px")
+        yield pixels
+        advance(1)
