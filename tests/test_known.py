@@ -17,5 +17,12 @@ def test_people_are_found_again_and_not_named(tmp_path: Path) -> None:
 
 def test_the_packaged_model_was_trained_on_no_att_person_and_says_whom() -> None:
     people = read_people(packaged_model("package:face_diffusion"))
-    assert len(people) == 5326
+    assert len(people) == 5326 + 8126  # of LFW and of CelebA
     assert not known_people([f"s{number}" for number in range(1, 41)], people)
+    assert known_people(["celeba_1164", "1164"], people) == ["celeba_1164"]  # nobody's own folder
+
+
+def test_the_packaged_model_holds_no_path_of_who_made_it() -> None:
+    configs = list(Path(packaged_model("package:face_diffusion")).rglob("*.json"))
+    assert len(configs) == 4
+    assert not [config for config in configs if "_name_or_path" in config.read_text()]
