@@ -167,8 +167,8 @@ def study_2022(make: Callable[..., DiffusionInpainter], faces: Faces, masks: tor
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="package:face_diffusion")
-    parser.add_argument("--scheduler", default="DPMSolverMultistepScheduler")
-    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--scheduler", default="EulerAncestralDiscreteScheduler")
+    parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--faces", type=int, default=64)
     parser.add_argument("--study-faces", type=int, default=4)

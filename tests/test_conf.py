@@ -82,7 +82,7 @@ def test_every_choice_says_what_it_is(path: Any) -> None:
         ("batch_size=0", r"batch_size must be at least 1, got 0"),
         ("workers=-2", r"workers must be at least 0, got -2"),
         ("image_format=gif", r"image_format must be one of \('png', 'jpg'\), got 'gif'"),
-        ("inpainter.steps=many", r"inpainter.steps must be of type int, as its default 4 is, got 'many'"),
+        ("inpainter.steps=many", r"inpainter.steps must be of type int, as its default 8 is, got 'many'"),
         ("head.epochs=2.5", r"head.epochs must be of type int, as its default 60 is, got 2.5"),
         ("recognizer.weights=3", r"recognizer.weights must be of type str, as its default 'casia' is, got 3"),
         ("logger.originals=1", r"logger.originals must be of type bool, as its default False is, got 1"),

@@ -1,5 +1,6 @@
 """From photos to aligned crops: find the face and its landmarks, take a square round it with context."""
 
+import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -13,21 +14,22 @@ from veil.types import CROP, FIELD, VIEW
 
 Photo = UInt8[ndarray, "h w 3"]
 Box = Float[ndarray, "4"]  # left, top, right, bottom in pixels
-Points = Float[
-    ndarray, "5 2"
-]  # (x, y) in pixels: the photo's left eye, its right eye, nose, left and right corner of the mouth
+# (x, y) in pixels: left eye, right eye, nose, left and right corner of the mouth; left as the picture has it
+Points = Float[ndarray, "5 2"]
 
-ALIGNMENT = b"mtcnn64-points"  # names a way to align; crops made another way are not found again
 SMALLEST, LARGEST = 20, 2048  # px: MTCNN's smallest face; longer side of what it is shown, which bounds its memory
 CENTRE_WEIGHT = 2.0  # facenet-pytorch's: box area minus this times the squared offset from the photo's centre
 
 # Mean geometry of LFW's faces, as shares of the field's side; the field is the square that inpainters repaint.
 EYES, REACH = 0.41, 0.28  # height of the eyes, distance from eyes to mouth
-WIDE = (
-    1.02  # eyes to mouth over eye to eye: in profile the eyes move together, so the larger of the two gives the scale
-)
+# Eyes to mouth over eye to eye: in profile the eyes move together, so the larger of the two gives the scale.
+WIDE = 1.02
 MARGIN = 1.1  # side of the view over the longer side of MTCNN's box, where its landmarks cannot be right
 OUTSIDE = 0.1  # of the box's sides: how far outside it a landmark may lie
+
+WAY = f"mtcnn64 points {EYES} {REACH} {WIDE} {MARGIN} {OUTSIDE} {CENTRE_WEIGHT} {LARGEST} {CROP} {FIELD} {VIEW}"
+# Names a way to align, in 16 bytes; crops made another way are not found again.
+ALIGNMENT = hashlib.blake2b(WAY.encode(), digest_size=8).hexdigest().encode()
 
 
 class Found(NamedTuple):
@@ -69,7 +71,7 @@ def find_faces(photos: Sequence[Photo], detector: MTCNN) -> list[Found | None]:
         candidates, _, landmarks = detector.detect(shown, landmarks=True)
         for index, boxes, points in zip(indices, candidates, landmarks, strict=True):
             if boxes is not None:
-                every = np.asarray(boxes, np.float32) / scale  # the last bits of a sum vary
+                every = np.asarray(boxes, np.float32) / scale  # not a double's last bits, which vary
                 main = _main_face(every, photos[index].shape)
                 found[index] = Found(every[main], np.asarray(points[main], np.float32) / scale)
     return found
@@ -97,8 +99,8 @@ def plausible(face: Found) -> bool:
 def crop_square(face: Found) -> Square:
     """Where the crop of a face lies: by its landmarks, or by its box where they are not `plausible`.
 
-    By landmarks the eyes lie at `EYES` of the field's height and the mouth `REACH` of its side below them, and the
-    crop is turned so that the face stands upright.
+    By landmarks the eyes lie at `EYES` of the field's height and the mouth at most `REACH` of its side below them, and
+    the crop is turned so that the face stands upright.
     """
     if not plausible(face):
         left, top, right, bottom = face.box
@@ -130,10 +132,13 @@ def paste_face(
     """
     forward, size = to_photo(crop_square(face)), photo.shape[1::-1]
     scale = float(np.hypot(*forward[:, 0]))
+    shade = mask.astype(np.float32)
     if scale < 1:  # a small photo: blur away what it cannot hold
-        crop = cv2.GaussianBlur(crop, (0, 0), sigmaX=0.5 * (1 / scale**2 - 1) ** 0.5 + 1e-6)
+        sigma = 0.5 * (1 / scale**2 - 1) ** 0.5 + 1e-6
+        crop = cv2.GaussianBlur(crop, (0, 0), sigmaX=sigma)
+        shade = cv2.GaussianBlur(shade, (0, 0), sigmaX=sigma).astype(np.float32)
     warped = cv2.warpAffine(crop, forward, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    covered = cv2.warpAffine(mask.astype(np.float32), forward, size, flags=cv2.INTER_LINEAR) > 0
+    covered = cv2.warpAffine(shade, forward, size, flags=cv2.INTER_LINEAR) > 0.01
     return np.where(covered[..., None], warped, photo)
 
 

@@ -85,7 +85,8 @@ def _or_beside(place: Path) -> str:
 
 def _folders(root: Path) -> list[Path]:
     """Where lists and photos may lie, whether or not these folders exist."""
-    open_ones = (entry for entry in os.scandir(root) if entry.is_dir() and os.access(entry, os.X_OK))  # not lost+found
+    # folders that may not be entered, such as lost+found, are passed over
+    open_ones = (entry for entry in os.scandir(root) if entry.is_dir() and os.access(entry, os.X_OK))
     inner = sorted(entry.name for entry in open_ones if entry.name != IMAGES)
     return list(dict.fromkeys(root / name / place for name in ("", *inner) for place in PLACES))
 
