@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import torch
@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from veil.data.known import write_people
 from veil.inpainters.sizes import cover
 from veil.training.counted import Counted
 from veil.training.precision import mixed_precision
@@ -103,10 +104,20 @@ def field_masks(masks: Masks, size: int) -> Bool[Tensor, "b 1 size size"]:
     return cover(masks[..., inner, inner], size).bool()
 
 
-def write_model(autoencoder: AutoencoderKL, unet: UNet2DConditionModel, folder: Path) -> None:
+def write_model(
+    autoencoder: AutoencoderKL,
+    unet: UNet2DConditionModel,
+    folder: Path,
+    people: Collection[str] = (),
+    before: frozenset[str] = frozenset(),
+) -> None:
     """A Stable Diffusion inpainting pipeline without text encoder, in fp16 safetensors; in place of what `folder` held.
 
     Its files name no path of this machine.
+
+    Args:
+        people, before: whom it was trained on, see `write_people`; without any, no list is written.
+
     """
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -124,6 +135,8 @@ def write_model(autoencoder: AutoencoderKL, unet: UNet2DConditionModel, folder: 
         settings = json.loads(path.read_text())
         settings.pop("_name_or_path", None)  # where warm-started weights were read from
         path.write_text(json.dumps(settings, indent=2) + "\n")
+    if people or before:
+        write_people(people, partial, before)
     if folder.exists():
         shutil.rmtree(folder)
     partial.rename(folder)
