@@ -12,10 +12,11 @@ from tiny_training import IGNORED, tiny_autoencoder, tiny_unet
 
 from veil.config import InputError
 from veil.data.folder import folder
+from veil.data.known import digest_of, read_people
 from veil.inpainters.diffusion import DiffusionInpainter
 from veil.tasks.fields import cut_fields
 from veil.tasks.train_inpainter import train_inpainter
-from veil.training.diffusion import write_model
+from veil.training.diffusion import new_unet, write_model
 from veil.training.masks import draw_masks
 from veil.types import Faces
 
@@ -38,7 +39,7 @@ def squares(tmp_path):
 @pytest.fixture
 def settings(small_run, squares, tmp_path):
     """Both stages by the clock, on tiny networks."""
-    write_model(tiny_autoencoder(), tiny_unet(), tmp_path / "warm")
+    write_model(tiny_autoencoder(), tiny_unet(), tmp_path / "warm", ["Ada"])
     small = ("size=32", "held_out=3", "diffusion_batch=4", "adversary_batch=2", "adversary_alone=1", "shard=4")
     stages = ("stages=[diffusion]", "minutes=0.02", "adversary_minutes=0.02", "validate_every=5")
     knobs = [f"task.{knob}" for knob in (*small, *stages, f"warm_start={tmp_path / 'warm'}", "aligned=true")]
@@ -54,7 +55,9 @@ def test_both_stages_end_with_a_model_that_paints(settings, capsys, tmp_path):
     masks = draw_masks(2, torch.Generator().manual_seed(0))
     paint = DiffusionInpainter(str(place / "model"), scheduler="EulerAncestralDiscreteScheduler", steps=2)
     assert torch.isfinite(paint(Faces(crops, torch.arange(2), torch.arange(2), ("a", "b")), masks)).all()
-    assert len((place / "model" / "training_people.txt").read_text().split()) == 2
+    known = read_people(tmp_path / "warm")
+    assert known == {digest_of("Ada")}
+    assert read_people(place / "model") == known | {digest_of("person0"), digest_of("person1")}
     assert str(tmp_path) not in "".join(path.read_text() for path in (place / "model").rglob("*.json"))
     assert list((place / "samples").glob("*.png"))
     before = torch.load(place / "diffusion" / "last.ckpt", weights_only=False)["batches"]
@@ -67,6 +70,28 @@ def test_both_stages_end_with_a_model_that_paints(settings, capsys, tmp_path):
     with pytest.raises(InputError, match=r"begun with task\.held_out=3, got 4; give another outputs="):
         train_inpainter(settings("task.held_out=4"))
     assert json.loads((place / "begun.json").read_text())["seed"] == 0
+
+
+def test_a_run_goes_on_with_the_photos_and_weights_that_it_was_begun_with(settings, squares, tmp_path):
+    quick = ("task.minutes=null", "task.diffusion_steps=1", "task.adversary_minutes=0")
+    with pytest.raises(InputError, match=r"task\.held_out"):
+        train_inpainter(settings(*quick, "task.held_out=10"))
+    place = train_inpainter(settings(*quick))  # what could not begin left nothing behind
+    fields = np.load(place / "fields.npy")
+    Image.new("RGB", (50, 50)).save(squares / "person0" / "more.png")
+    with pytest.raises(InputError, match=r"begun with photos="):
+        train_inpainter(settings(*quick))
+    (squares / "person0" / "more.png").unlink()
+    (place / "begun.json").unlink()
+    with pytest.raises(InputError, match=r"does not say what it was begun with; give another outputs="):
+        train_inpainter(settings(*quick))
+    shutil.rmtree(place / "diffusion")
+    np.save(place / "fields.npy", np.zeros((4, 40, 40, 3), np.uint8))  # of an earlier version
+    train_inpainter(settings(*quick))
+    assert np.array_equal(np.load(place / "fields.npy"), fields)
+    write_model(tiny_autoencoder(), new_unet((16, 16), size=8), tmp_path / "warm")
+    with pytest.raises(InputError, match=r"begun with weights="):
+        train_inpainter(settings(*quick))
 
 
 def test_the_second_stage_alone(settings, tmp_path):
