@@ -125,7 +125,8 @@ def test_a_new_unet_in_the_latents_of_a_trained_autoencoder(settings, tmp_path):
         ("channels=[12,16]", r"task\.channels must be two levels or more, multiples of 8, got \[12, 16\]"),
         ("average=1.0", r"task\.average must be in \[0, 1\), got 1.0"),
         ("stages=[unet]", r"task\.stages must be some of"),
-        ("aligned=[somewhere]", r"task\.aligned must be true, null or names of roots .* got \['somewhere'\]"),
+        ("aligned=celeba", r"task\.aligned must be true, null or a list of names, got 'celeba'"),
+        ("aligned=[aligned]", r"task\.aligned=\['aligned'\] names roots of data\.root, which must be a list, got '"),
     ],
 )
 def test_a_value_out_of_range_is_named(settings, knob, message):
@@ -149,4 +150,6 @@ def test_aligned_photos_beside_photos_whose_faces_are_found(small_run, squares, 
 def test_what_is_no_square_is_no_aligned_photo(small_run, photos, tmp_path):
     one = folder(str(photos))
     with pytest.raises(InputError, match=r"task\.aligned takes square photos, and 's1/1' is 92 x 112 px"):
+    with pytest.raises(InputError, match=r"task\.aligned must be true, null or names of roots .* got \['somewhere'\]"):
+        cut_fields(config, both, ["somewhere"], tmp_path / "fields.npy", 32)
         cut_fields(small_run(), one, True, tmp_path / "fields.npy", 32)
