@@ -56,7 +56,7 @@ def write_fields(squares: Iterable[Pixels], most: int, path: Path, size: int) ->
 
 
 class TrainingData(pl.LightningDataModule):
-    """Batches of rows; `held_out` rows, chosen by `seed`, are for validation alone.
+    """Batches of rows of files.
 
     Args:
         prepare: writes what is missing; called by one process only.
