@@ -134,6 +134,11 @@ def test_a_value_out_of_range_is_named(settings, knob, message):
         train_inpainter(settings(f"task.{knob}"))
 
 
+def test_a_cosine_by_the_clock_needs_one_device(settings):
+    with pytest.raises(InputError, match=r"task\.minutes needs trainer\.devices=1, got 2; use schedule=constant"):
+        train_inpainter(settings("task.schedule=cosine", "trainer.devices=2"))
+
+
 def test_aligned_photos_beside_photos_whose_faces_are_found(small_run, squares, photos, tmp_path):
     root = tmp_path / "found"
     shutil.copytree(photos / "s1", root / "s1")

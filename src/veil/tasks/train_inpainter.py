@@ -76,6 +76,7 @@ def train_inpainter(config: Config) -> Path:
     other photos or from other weights.
     """
     recipe = Recipe(**{name: value for name, value in config.task.items() if not name.startswith("_")})
+    _refuse_several_clocks(config, recipe)
     run = Run(config, recipe, Path(config.outputs, "train_inpainter", config.choices.data))
     run.folder.mkdir(parents=True, exist_ok=True)
     quiet_lightning()
@@ -96,6 +97,17 @@ def train_inpainter(config: Config) -> Path:
         write_model(autoencoder, unet, run.folder / "model", photos.people, before)
     console.print(f"Model: inpainter=face_diffusion inpainter.model={run.folder / 'model'}")
     return run.folder
+
+
+def _refuse_several_clocks(config: Config, recipe: Recipe) -> None:
+    """Raise InputError where each device would have a learning rate by its own clock."""
+    devices = config.trainer.get("devices", "auto")
+    by_clock = "diffusion" in recipe.stages and recipe.schedule == "cosine" and recipe.minutes is not None
+    if by_clock and devices != 1:
+        raise InputError(
+            f"task.schedule=cosine with task.minutes needs trainer.devices=1, got {devices}; "
+            "use schedule=constant or minutes=null"
+        )
 
 
 def _begin(run: Run, photos: Photos, autoencoder: AutoencoderKL, unet: UNet2DConditionModel) -> None:
