@@ -15,7 +15,7 @@ from veil.config import InputError
 from veil.inpainters.diffusion import DiffusionInpainter
 from veil.training.autoencoder import AutoencoderTraining, photo_variants, whiten
 from veil.training.callbacks import Average, Keep, Pace
-from veil.training.data import TrainingData, split_fields, write_fields
+from veil.training.data import TrainingData, split_fields, write_fields, write_middles
 from veil.training.diffusion import (
     DiffusionTraining,
     encode_examples,
@@ -182,6 +182,18 @@ def test_fields_are_kept_with_room_and_as_many_as_there_are(tmp_path):
 
 def test_no_field_is_trained_on_and_held_out(kept):
     train, held_out = split_fields(kept, 5, seed=0)
+def test_fields_are_divided_as_they_are_and_whole_or_not(kept, tmp_path):
+    path = tmp_path / "some.npy"
+    path.with_suffix(".partial").write_text("of a run that was killed")
+    write_middles(kept, np.array([3, 1]), path)
+    found = np.load(path)
+    assert found.dtype == np.uint8
+    assert np.array_equal(found, np.load(kept)[[3, 1], 4:-4, 4:-4])
+    assert not path.with_suffix(".partial").exists()
+    write_middles(kept, np.array([2]), path)  # is there
+    assert np.array_equal(np.load(path), found)
+
+
     assert sorted([*train, *held_out]) == list(range(20))
     with pytest.raises(InputError, match=r"task.held_out.*below 20, got 20"):
         split_fields(kept, 20, seed=0)

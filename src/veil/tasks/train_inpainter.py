@@ -30,7 +30,7 @@ from veil.tasks.fit import is_helper, quiet_lightning
 from veil.training.adversary import SHAPES, AdversarialTraining
 from veil.training.autoencoder import AutoencoderTraining, StemFeatures, new_autoencoder, whiten
 from veil.training.callbacks import Average, Keep, Pace
-from veil.training.data import Rows, TrainingData, split_fields
+from veil.training.data import Rows, TrainingData, split_fields, write_middles
 from veil.training.diffusion import DiffusionTraining, new_scheduler, new_unet, write_model
 from veil.training.examples import Drawing, Examples
 from veil.training.inpainter_recipe import Recipe
@@ -172,8 +172,7 @@ def _train_autoencoder(run: Run, autoencoder: AutoencoderKL) -> AutoencoderKL:
 
     def divide() -> None:
         for path, part in zip(paths, run.rows, strict=True):
-            if not path.exists():
-                np.save(path, run.pictures(part).mul(255).round().byte().permute(0, 2, 3, 1).numpy())
+            write_middles(run.fields, part, path)
 
     data = TrainingData(divide, paths[:1], paths[1:], recipe.autoencoder_batch, run.config.workers)
     options = {"max_steps": recipe.autoencoder_steps, "gradient_clip_val": 1.0}

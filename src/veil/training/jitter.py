@@ -19,11 +19,21 @@ LUMA = (0.299, 0.587, 0.114)
 Pictures = UInt8[Tensor, "b room room 3"]  # fields with room
 
 
+def middle_box(room: int) -> slice:
+    """Rows, and columns, of the field in a field with room of `room` px."""
+    edge = (room - round(room / ROOM)) // 2
+    return slice(edge, room - edge)
+
+
 def middle(pictures: Pictures) -> Images:
     """The fields in the middle of fields with room."""
-    room = pictures.shape[1]
-    edge = (room - round(room / ROOM)) // 2
-    return pictures[:, edge : room - edge, edge : room - edge].permute(0, 3, 1, 2).float() / 255
+    inner = middle_box(pictures.shape[1])
+    return pictures[:, inner, inner].permute(0, 3, 1, 2).float() / 255
+
+
+def luma(images: Images) -> Float[Tensor, "b 1 h w"]:
+    """How bright each pixel is to the eye."""
+    return (images * images.new_tensor(LUMA).view(3, 1, 1)).sum(dim=1, keepdim=True)
 
 
 def jitter(pictures: Pictures, generator: Generator) -> Images:
