@@ -24,7 +24,7 @@ from veil.training.diffusion import (
     signal,
     write_model,
 )  # fmt: skip
-from veil.training.examples import KEPT, Drawing, Fresh, Shards
+from veil.training.examples import KEPT, Drawing, Examples, Fresh, Shards
 from veil.training.jitter import middle
 from veil.training.masks import draw_masks
 from veil.training.precision import has_bfloat16, mixed_precision
@@ -148,8 +148,9 @@ def test_the_average_of_weights_forgets_the_first_steps():
 
 
 def test_draws_of_different_numbers_differ():
-    drawn = {torch.rand((), generator=generator_of(CPU, *numbers)).item() for numbers in [(0,), (0, 1), (1, 0), (0, 2)]}
-    assert len(drawn) == 4
+    cases = [(0,), (0, 0), (0, 1), (1, 0), (0, 2), (0, 5), (0, 5, 0, 0)]
+    drawn = {torch.rand((), generator=generator_of(CPU, *numbers)).item() for numbers in cases}
+    assert len(drawn) == len(cases)
 
 
 def test_bfloat16_only_where_the_processor_has_it(monkeypatch):
@@ -162,7 +163,7 @@ def test_bfloat16_only_where_the_processor_has_it(monkeypatch):
     with mixed_precision(CPU, "auto"):
         assert torch.get_autocast_dtype("cpu") is torch.bfloat16
         assert torch.is_autocast_enabled("cpu")
-    with mixed_precision(CPU, "float32"):
+    with torch.autocast("cpu", torch.bfloat16), mixed_precision(CPU, "float32"):
         assert not torch.is_autocast_enabled("cpu")
 
 
@@ -205,8 +206,8 @@ def test_shards_are_used_a_few_times_and_the_oldest_dropped(autoencoder, kept, t
     stream = iter(shards)
     batches = [next(stream) for _ in range(4 * KEPT + 5)]  # four batches a shard
     names = sorted(path.name for path in folder.iterdir())
-    assert names == [f"8-{number:06d}.npy" for number in range(2, KEPT + 2)]
-    first = np.load(folder / "8-000002.npy")
+    assert names == [f"8-float32-{number:06d}.npy" for number in range(2, KEPT + 2)]
+    first = np.load(folder / "8-float32-000002.npy")
     assert first.shape == (8, 9, 8, 8)
     assert all(
         any(np.array_equal(example, one) for path in folder.iterdir() for one in np.load(path))
@@ -229,6 +230,17 @@ def test_fresh_batches_are_the_same_whenever_they_are_drawn(autoencoder, kept):
 
 
 def diffusion(kept, folder, steps, resumed=None):
+def test_examples_of_another_dtype_are_not_taken(autoencoder, kept, tmp_path):
+    for dtype in ("float32", "bfloat16"):
+        data = Examples(Drawing(kept, autoencoder, dtype=dtype), *split_fields(kept, 4, 0), 4, 8, 2, tmp_path)
+        data.prepare_data()
+        next(iter(Shards(data.drawing, data.train, 4, 8, 2, tmp_path / "shards", rank=0, first=0)))
+    names = [f"validation-{dtype}.npy" for dtype in ("bfloat16", "float32")]
+    assert sorted(path.name for path in tmp_path.glob("validation*")) == names
+    shards = sorted(path.name for path in (tmp_path / "shards").iterdir())
+    assert shards == ["8-bfloat16-000000.npy", "8-float32-000000.npy"]
+
+
     """A module that was trained to so many steps, and the path of its checkpoint."""
     module = DiffusionTraining(tiny_unet(), new_scheduler(), samples_seen=100)
     last = folder / f"{steps}.ckpt"
