@@ -1,4 +1,4 @@
-"""The second stage of the inpainter's training: what the critic says, what the painter learns, what is written."""
+"""The adversary stage of the inpainter's training: what the critic says, what the painter learns, what is written."""
 
 import copy
 

@@ -22,6 +22,7 @@ from veil.training.diffusion import (
     field_masks,
     new_scheduler,
     signal,
+    velocity_losses,
     write_model,
 )  # fmt: skip
 from veil.training.examples import KEPT, Drawing, Examples, Fresh, Shards
@@ -101,13 +102,13 @@ def test_the_loss_is_zero_for_the_true_velocity_and_heavier_inside_the_mask(unet
         module.unet.forward = lambda *_: SimpleNamespace(sample=found)
 
     answer(velocity)
-    assert module.loss(examples, times, noise).tolist() == [0, 0, 0]
+    assert velocity_losses(module.unet, module.signal, examples, times, noise).tolist() == [0, 0, 0]
     errors = []
     for rows in (slice(0, 4), slice(4, 8)):
         wrong = velocity.clone()
         wrong[:, :, rows] += 1
         answer(wrong)
-        errors.append(module.loss(examples, times, noise))
+        errors.append(velocity_losses(module.unet, module.signal, examples, times, noise))
     torch.testing.assert_close(errors[0], 10 * errors[1])
     assert errors[0][0] < errors[0][2]  # little is asked where little noise is left
 
@@ -181,8 +182,6 @@ def test_fields_are_kept_with_room_and_as_many_as_there_are(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["fields.npy"]
 
 
-def test_no_field_is_trained_on_and_held_out(kept):
-    train, held_out = split_fields(kept, 5, seed=0)
 def test_fields_are_divided_as_they_are_and_whole_or_not(kept, tmp_path):
     path = tmp_path / "some.npy"
     path.with_suffix(".partial").write_text("of a run that was killed")
@@ -195,6 +194,8 @@ def test_fields_are_divided_as_they_are_and_whole_or_not(kept, tmp_path):
     assert np.array_equal(np.load(path), found)
 
 
+def test_no_field_is_trained_on_and_held_out(kept):
+    train, held_out = split_fields(kept, 5, seed=0)
     assert sorted([*train, *held_out]) == list(range(20))
     with pytest.raises(InputError, match=r"task.held_out.*below 20, got 20"):
         split_fields(kept, 20, seed=0)
@@ -229,7 +230,6 @@ def test_fresh_batches_are_the_same_whenever_they_are_drawn(autoencoder, kept):
     assert not torch.equal(next(iter(Fresh(drawing, np.arange(20), 4, CPU, rank=1, first=0))), batches[0])
 
 
-def diffusion(kept, folder, steps, resumed=None):
 def test_examples_of_another_dtype_are_not_taken(autoencoder, kept, tmp_path):
     for dtype in ("float32", "bfloat16"):
         data = Examples(Drawing(kept, autoencoder, dtype=dtype), *split_fields(kept, 4, 0), 4, 8, 2, tmp_path)
@@ -241,6 +241,7 @@ def test_examples_of_another_dtype_are_not_taken(autoencoder, kept, tmp_path):
     assert shards == ["8-bfloat16-000000.npy", "8-float32-000000.npy"]
 
 
+def diffusion(kept, folder, steps, resumed=None):
     """A module that was trained to so many steps, and the path of its checkpoint."""
     module = DiffusionTraining(tiny_unet(), new_scheduler(), samples_seen=100)
     last = folder / f"{steps}.ckpt"

@@ -27,7 +27,7 @@ from veil.progress import console
 from veil.recognizers.embed import fingerprint
 from veil.tasks.fields import cut_fields
 from veil.tasks.fit import is_helper, quiet_lightning
-from veil.training.adversary import SHAPES, AdversarialTraining
+from veil.training.adversary import ADVERSARY_SHAPES, AdversarialTraining
 from veil.training.autoencoder import AutoencoderTraining, StemFeatures, new_autoencoder, whiten
 from veil.training.callbacks import Average, Keep, Pace
 from veil.training.data import Rows, TrainingData, split_fields, write_middles
@@ -72,7 +72,7 @@ def train_inpainter(config: Config) -> Path:
     """Train what `task.stages` and `task.adversary_minutes` say and write `model/` for `inpainter.model=<folder>`.
 
     A killed run goes on from its last checkpoint when the same command is given again; with more minutes or diffusion
-    steps, a complete one does, and its second stage begins anew. Raises InputError where the folder holds a run on
+    steps, a complete one does, and its adversary stage begins anew. Raises InputError where the folder holds a run on
     other photos or from other weights.
     """
     recipe = Recipe(**{name: value for name, value in config.task.items() if not name.startswith("_")})
@@ -185,7 +185,7 @@ def _train_autoencoder(run: Run, autoencoder: AutoencoderKL) -> AutoencoderKL:
 
 
 def _train_unet(run: Run, autoencoder: AutoencoderKL, unet: UNet2DConditionModel) -> UNet2DConditionModel:
-    """The first stage: the average of the weights."""
+    """The diffusion stage: the average of the weights."""
     recipe, seed = run.recipe, run.config.seed
     clock = None if recipe.minutes is None else _clock(recipe.minutes)
     module = DiffusionTraining(
@@ -202,7 +202,7 @@ def _train_unet(run: Run, autoencoder: AutoencoderKL, unet: UNet2DConditionModel
         module.unet.compile()
     drawing = Drawing(run.fields, autoencoder, seed=seed, dtype=recipe.dtype)
     data = Examples(drawing, *run.rows, recipe.diffusion_batch, recipe.shard, recipe.reuse, run.folder / "diffusion")
-    callbacks = [run.shown(autoencoder, "samples"), Pace(console.print, "first stage"), Average(recipe.average)]
+    callbacks = [run.shown(autoencoder, "samples"), Pace(console.print, "diffusion"), Average(recipe.average)]
     steps = recipe.diffusion_steps if clock is None else -1
     _fit(
         run,
@@ -218,9 +218,9 @@ def _train_unet(run: Run, autoencoder: AutoencoderKL, unet: UNet2DConditionModel
 
 
 def _sharpen(run: Run, autoencoder: AutoencoderKL, unet: UNet2DConditionModel) -> UNet2DConditionModel:
-    """The second stage, on one device: the mean of the weights before and after."""
-    recipe, seed = run.recipe, run.config.seed + 1  # other examples than the first stage's
-    drawing = Drawing(run.fields, autoencoder, SHAPES, seed, recipe.dtype)
+    """The adversary stage, on one device: the mean of the weights before and after."""
+    recipe, seed = run.recipe, run.config.seed + 1  # other examples than the diffusion stage's
+    drawing = Drawing(run.fields, autoencoder, ADVERSARY_SHAPES, seed, recipe.dtype)
     some = np.random.default_rng(seed).permutation(run.rows[0])[:STANDARD]
     examples = drawing(some, torch.Generator().manual_seed(seed))
     module = AdversarialTraining(
@@ -232,10 +232,10 @@ def _sharpen(run: Run, autoencoder: AutoencoderKL, unet: UNet2DConditionModel) -
         dtype=recipe.dtype,
         seed=seed,
     )
-    name = f"adversary-{fingerprint(unet)[:8]}"  # what was sharpened before the first stage went on is of no use
+    name = f"adversary-{fingerprint(unet)[:8]}"  # what was sharpened before diffusion went on is of no use
     batch = 2 * recipe.adversary_batch  # as many to paint as photos to compare with
     data = Examples(drawing, *run.rows, batch, recipe.shard, recipe.reuse, run.folder / name)
-    callbacks = [run.shown(autoencoder, f"samples-{name}"), Pace(console.print, "second stage")]
+    callbacks = [run.shown(autoencoder, f"samples-{name}"), Pace(console.print, "adversary")]
     _fit(run, module, data, name, [*callbacks, _clock(recipe.adversary_minutes)], max_steps=-1, devices=1)
     module.blend()
     return module.unet

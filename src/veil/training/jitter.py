@@ -3,7 +3,7 @@
 import math
 
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
@@ -14,7 +14,7 @@ ROOM = 1.25  # side of a field with the room round it that jitter needs, over th
 TURN, SCALE, SHIFT = 10.0, (0.93, 1.08), 0.05  # degrees; factors; share of half the side with room
 CUT, CUT_AT = 0.2, (0.55, 0.8)  # share of photos that are cut; where, from the centre, as a share of half that side
 GREY, BLUR, GAIN, GAMMA = 0.25, 0.1, (0.8, 1.2), 0.25
-LUMA = (0.299, 0.587, 0.114)
+LUMA = (0.299, 0.587, 0.114)  # of red, green and blue
 
 Pictures = UInt8[Tensor, "b room room 3"]  # fields with room
 
@@ -73,8 +73,7 @@ def _cut(places: Tensor, generator: Generator) -> Tensor:
 def _lit(images: Images, generator: Generator) -> Images:
     """Grey, brightness, gamma and a blur of three pixels."""
     count = len(images)
-    luma = (images * images.new_tensor(LUMA).view(3, 1, 1)).sum(dim=1, keepdim=True)
-    images = torch.where(_happens(GREY, (count, 1, 1, 1), generator), luma, images)
+    images = torch.where(_happens(GREY, (count, 1, 1, 1), generator), luma(images), images)
     gain = uniform(*GAIN, generator, count, 1, 1, 1)
     gamma = uniform(-GAMMA, GAMMA, generator, count, 1, 1, 1).exp()
     images = (images.clamp_min(1e-4) ** gamma * gain).clamp(0, 1)
