@@ -19,7 +19,8 @@ from veil.training.precision import mixed_precision
 from veil.training.schedule import Draw, generator_of, warm_average, warm_cosine
 
 ADVERSARY_SHAPES = {"patches": 0.25, "blobs": 0.4, "boxes": 0.1, "face": 0.25}  # of masks in this stage
-TIMES = {999: 0.45, 759: 0.25, 499: 0.2, 259: 0.1}  # of a sampler of four steps, and how often each is trained
+# Of a sampler of four steps, and how often each is trained; version 3 of face_diffusion was trained at 759 and 259.
+TIMES = {999: 0.45, 749: 0.25, 499: 0.2, 249: 0.1}
 SHOWN = 300  # latents are shown to the critic with the noise of a time below this
 WIDTH = 64  # channels of the critic's heads
 AVERAGE = 0.998  # of the painter's weights, exponential
