@@ -78,6 +78,8 @@ def test_a_run_goes_on_with_the_photos_and_weights_that_it_was_begun_with(settin
         train_inpainter(settings(*quick, "task.held_out=10"))
     place = train_inpainter(settings(*quick))  # what could not begin left nothing behind
     fields = np.load(place / "fields.npy")
+    (place / "fields.npy").unlink()
+    train_inpainter(settings(*quick))  # are cut again
     Image.new("RGB", (50, 50)).save(squares / "person0" / "more.png")
     with pytest.raises(InputError, match=r"begun with photos="):
         train_inpainter(settings(*quick))

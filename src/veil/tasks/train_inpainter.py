@@ -123,15 +123,15 @@ def _begin(run: Run, photos: Photos, autoencoder: AutoencoderKL, unet: UNet2DCon
             if begun.get(name) != value:
                 reason = f"{run.folder} holds a run that was begun with {name}={begun.get(name)}, got {value}"
                 raise InputError(f"{reason}; {advice}")
-        run.rows = split_fields(run.fields, run.recipe.held_out, run.config.seed)
-        return
-    if [*run.folder.glob("*/last.ckpt"), *run.folder.glob("fields-*.npy")]:
+    elif [*run.folder.glob("*/last.ckpt"), *run.folder.glob("fields-*.npy")]:
         raise InputError(f"{run.folder} holds a run that does not say what it was begun with; {advice}")
-    cut_fields(run.config, photos, run.recipe.aligned, run.fields, run.recipe.size)
+    if not (path.exists() and run.fields.exists()):
+        cut_fields(run.config, photos, run.recipe.aligned, run.fields, run.recipe.size)
     run.rows = split_fields(run.fields, run.recipe.held_out, run.config.seed)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(decided, indent=2))
-    partial.replace(path)
+    if not path.exists():
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(decided, indent=2))
+        partial.replace(path)
 
 
 def _decided(run: Run, photos: Photos, autoencoder: AutoencoderKL, unet: UNet2DConditionModel) -> dict[str, Any]:
