@@ -1,4 +1,4 @@
-"""The second stage of the inpainter's training: what the critic says, what the painter learns, what is written."""
+"""The adversary stage of the inpainter's training: what the critic says, what the painter learns, what is written."""
 
 import copy
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny_training import IGNORED, noise_fields, tiny_examples, tiny_unet, trainer
 
-from veil.training.adversary import AdversarialTraining, reconstruction
+from veil.training.adversary import TIMES, AdversarialTraining, reconstruction
 from veil.training.callbacks import Keep
 from veil.training.diffusion import new_scheduler
 
@@ -25,6 +25,13 @@ def kept(tmp_path):
 
 def adversary(unet, examples, **options):
     return AdversarialTraining(unet, new_scheduler(), examples, **options)
+
+
+def test_the_painter_is_trained_at_the_times_of_a_sampler_of_four_steps():
+    scheduler = new_scheduler()
+    scheduler.set_timesteps(4)
+    assert list(TIMES) == scheduler.timesteps.tolist()
+    assert sum(TIMES.values()) == pytest.approx(1)
 
 
 def test_the_adversarys_result_is_the_mean_of_the_weights_before_and_after(unet, kept, tmp_path):

@@ -9,8 +9,11 @@ from veil.inpainters.pipeline import packaged_model
 def test_people_are_found_again_and_not_named(tmp_path: Path) -> None:
     write_people(["Ada", "Grace", "Ada"], tmp_path)
     (file,) = tmp_path.iterdir()
+    (tmp_path / "more").mkdir()
     assert "Ada" not in file.read_text()
     assert read_people(tmp_path) == {digest_of("Ada"), digest_of("Grace")}
+    write_people(["Alan"], tmp_path / "more", read_people(tmp_path))
+    assert read_people(tmp_path / "more") == {digest_of(person) for person in ("Ada", "Alan", "Grace")}
     assert known_people(["Alan", "Grace"], read_people(tmp_path)) == ["Grace"]
     assert read_people(tmp_path / "nowhere") == frozenset()
 

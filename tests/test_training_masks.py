@@ -1,6 +1,5 @@
 """Masks and variants for the inpainter's training: whole batches have the distribution of masks drawn one by one."""
 
-import numpy as np
 import pytest
 import torch
 from scipy.stats import ks_2samp
@@ -80,6 +79,9 @@ def test_shapes_come_as_often_as_is_asked():
     full = draw_masks(400, torch.Generator().manual_seed(0), {"face": 1.0, "boxes": 1.0})
     whole = view(full).all(dim=(1, 2, 3)).float().mean()
     assert whole == pytest.approx(0.25, abs=0.06)  # half are faces, half of these the whole view
+    full = draw_masks(400, torch.Generator().manual_seed(0), {"patches": 1, "face": 3})
+    whole = view(full).all(dim=(1, 2, 3)).float().mean()
+    assert whole == pytest.approx(0.375, abs=0.06)  # three quarters are faces
     assert sum(SHAPES.values()) == pytest.approx(1)
 
 
@@ -138,4 +140,3 @@ def test_a_fifth_of_the_variants_end_close_to_the_face():
     share = (flat[0] | flat[1]).float().mean()
     seen = 0.5 * (0.725 - 0.55) / 0.25  # a side is cut, and before its last but one pixel
     assert share == pytest.approx(0.2 * (1 - (1 - seen) ** 2), abs=0.03)
-    assert np.isfinite(variants.numpy()).all()

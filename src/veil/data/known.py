@@ -12,9 +12,15 @@ def digest_of(person: str) -> str:
     return hashlib.blake2b(person.encode(), digest_size=6).hexdigest()
 
 
-def write_people(people: Iterable[str], folder: Path) -> None:
-    """Keep who a model was trained on, one digest a line."""
-    (folder / FILE).write_text("".join(f"{digest}\n" for digest in sorted({digest_of(person) for person in people})))
+def write_people(people: Iterable[str], folder: Path, before: frozenset[str] = frozenset()) -> None:
+    """Keep who a model was trained on, one digest a line.
+
+    Args:
+        before: digests of the people that its weights were trained on before.
+
+    """
+    digests = sorted({digest_of(person) for person in people} | before)
+    (folder / FILE).write_text("".join(f"{digest}\n" for digest in digests))
 
 
 def read_people(folder: str | Path) -> frozenset[str]:

@@ -24,6 +24,9 @@ def cut_fields(config: Config, photos: Photos, aligned: bool | Sequence[str] | N
     Raises InputError where a photo that is said to be aligned is no square, or where no photo has a face.
 
     """
+    root = config.data.get("root")
+    if isinstance(aligned, Sequence) and (root is None or isinstance(root, str)):
+        raise InputError(f"task.aligned={list(aligned)} names roots of data.root, which must be a list, got {root!r}")
     stages = Stages()
     ready = _is_aligned(photos, aligned)
     squares, others = photos.select(np.flatnonzero(ready)), photos.select(np.flatnonzero(~ready))

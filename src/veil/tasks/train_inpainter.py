@@ -16,18 +16,21 @@ from hydra.utils import instantiate
 from numpy import ndarray
 from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.loggers import CSVLogger
-from torch import nn
 
 from veil.config import Config, InputError
-from veil.data.known import write_people
+from veil.data.align import ALIGNMENT
+from veil.data.known import read_people
+from veil.data.photos import Photos
+from veil.data.splitfile import stamps
 from veil.inpainters.pipeline import packaged_model, quiet
 from veil.progress import console
+from veil.recognizers.embed import fingerprint
 from veil.tasks.fields import cut_fields
 from veil.tasks.fit import is_helper, quiet_lightning
-from veil.training.adversary import SHAPES, AdversarialTraining
+from veil.training.adversary import ADVERSARY_SHAPES, AdversarialTraining
 from veil.training.autoencoder import AutoencoderTraining, StemFeatures, new_autoencoder, whiten
 from veil.training.callbacks import Average, Keep, Pace
-from veil.training.data import Rows, TrainingData, split_fields
+from veil.training.data import Rows, TrainingData, split_fields, write_middles
 from veil.training.diffusion import DiffusionTraining, new_scheduler, new_unet, write_model
 from veil.training.examples import Drawing, Examples
 from veil.training.inpainter_recipe import Recipe
@@ -69,20 +72,18 @@ def train_inpainter(config: Config) -> Path:
     """Train what `task.stages` and `task.adversary_minutes` say and write `model/` for `inpainter.model=<folder>`.
 
     A killed run goes on from its last checkpoint when the same command is given again; with more minutes or diffusion
-    steps, a complete one does, and its second stage begins anew. Raises InputError where the folder holds a run on
+    steps, a complete one does, and its adversary stage begins anew. Raises InputError where the folder holds a run on
     other photos or from other weights.
     """
     recipe = Recipe(**{name: value for name, value in config.task.items() if not name.startswith("_")})
+    _refuse_several_clocks(config, recipe)
     run = Run(config, recipe, Path(config.outputs, "train_inpainter", config.choices.data))
     run.folder.mkdir(parents=True, exist_ok=True)
-    _refuse_another(run)
     quiet_lightning()
     pl.seed_everything(config.seed, workers=True)
     photos = instantiate(config.data)
-    if not run.fields.exists():
-        cut_fields(config, photos, recipe.aligned, run.fields, recipe.size)
-    run.rows = split_fields(run.fields, recipe.held_out, config.seed)
     autoencoder, unet = _models(recipe)
+    _begin(run, photos, autoencoder, unet)
     if "autoencoder" in recipe.stages:
         autoencoder = _train_autoencoder(run, autoencoder)
     if "diffusion" in recipe.stages:
@@ -91,25 +92,58 @@ def train_inpainter(config: Config) -> Path:
         return run.folder
     if recipe.adversary_minutes:
         unet = _sharpen(run, autoencoder, unet)
+    before = read_people(packaged_model(recipe.warm_start)) if recipe.warm_start else frozenset()
     with quiet():
-        write_model(autoencoder, unet, run.folder / "model")
-    write_people(photos.people, run.folder / "model")
+        write_model(autoencoder, unet, run.folder / "model", photos.people, before)
     console.print(f"Model: inpainter=face_diffusion inpainter.model={run.folder / 'model'}")
     return run.folder
 
 
-def _refuse_another(run: Run) -> None:
-    """Raise InputError unless the run at this place was begun with the same photos, seed and weights."""
-    path = run.folder / "begun.json"
-    decided = {f"task.{name}": getattr(run.recipe, name) for name in DECIDED}
-    decided = json.loads(json.dumps(decided | {"seed": run.config.seed, "data": run.config.data}))
+def _refuse_several_clocks(config: Config, recipe: Recipe) -> None:
+    """Raise InputError where each device would have a learning rate by its own clock."""
+    devices = config.trainer.get("devices", "auto")
+    by_clock = "diffusion" in recipe.stages and recipe.schedule == "cosine" and recipe.minutes is not None
+    if by_clock and devices != 1:
+        raise InputError(
+            f"task.schedule=cosine with task.minutes needs trainer.devices=1, got {devices}; "
+            "use schedule=constant or minutes=null"
+        )
+
+
+def _begin(run: Run, photos: Photos, autoencoder: AutoencoderKL, unet: UNet2DConditionModel) -> None:
+    """Cut and divide the fields, and keep in `begun.json` of what; or see that the run here was begun with the same.
+
+    Raises InputError where it was not, or where a run of an earlier version left no `begun.json`.
+    """
+    path, advice = run.folder / "begun.json", "give another outputs=, or remove that folder"
+    decided = _decided(run, photos, autoencoder, unet)
+    if path.exists():
+        begun = json.loads(path.read_text())
+        for name, value in decided.items():
+            if begun.get(name) != value:
+                reason = f"{run.folder} holds a run that was begun with {name}={begun.get(name)}, got {value}"
+                raise InputError(f"{reason}; {advice}")
+    elif [*run.folder.glob("*/last.ckpt"), *run.folder.glob("fields-*.npy")]:
+        raise InputError(f"{run.folder} holds a run that does not say what it was begun with; {advice}")
+    if not (path.exists() and run.fields.exists()):
+        cut_fields(run.config, photos, run.recipe.aligned, run.fields, run.recipe.size)
+    run.rows = split_fields(run.fields, run.recipe.held_out, run.config.seed)
     if not path.exists():
-        path.write_text(json.dumps(decided, indent=2))
-    begun = json.loads(path.read_text())
-    for name, value in decided.items():
-        if begun.get(name) != value:
-            reason = f"{run.folder} holds a run that was begun with {name}={begun.get(name)}, got {value}"
-            raise InputError(f"{reason}; give another outputs=, or remove that folder")
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(decided, indent=2))
+        partial.replace(path)
+
+
+def _decided(run: Run, photos: Photos, autoencoder: AutoencoderKL, unet: UNet2DConditionModel) -> dict[str, Any]:
+    """What a run is begun with, as JSON has it; photos by size and time of change, warm-started weights by content."""
+    sources = json.dumps(stamps(photos.sources)).encode()
+    decided = {f"task.{name}": getattr(run.recipe, name) for name in DECIDED}
+    decided |= {"seed": run.config.seed, "data": run.config.data, "alignment": ALIGNMENT.decode()}
+    decided["photos"] = hashlib.blake2b(sources, digest_size=16).hexdigest()
+    if run.recipe.warm_start is not None:
+        warm = [autoencoder] if run.recipe.new_unet else [autoencoder, unet]
+        decided["weights"] = [fingerprint(network) for network in warm]
+    return json.loads(json.dumps(decided))
 
 
 def _models(recipe: Recipe) -> tuple[AutoencoderKL, UNet2DConditionModel]:
@@ -138,8 +172,7 @@ def _train_autoencoder(run: Run, autoencoder: AutoencoderKL) -> AutoencoderKL:
 
     def divide() -> None:
         for path, part in zip(paths, run.rows, strict=True):
-            if not path.exists():
-                np.save(path, run.pictures(part).mul(255).round().byte().permute(0, 2, 3, 1).numpy())
+            write_middles(run.fields, part, path)
 
     data = TrainingData(divide, paths[:1], paths[1:], recipe.autoencoder_batch, run.config.workers)
     options = {"max_steps": recipe.autoencoder_steps, "gradient_clip_val": 1.0}
@@ -152,7 +185,7 @@ def _train_autoencoder(run: Run, autoencoder: AutoencoderKL) -> AutoencoderKL:
 
 
 def _train_unet(run: Run, autoencoder: AutoencoderKL, unet: UNet2DConditionModel) -> UNet2DConditionModel:
-    """The first stage: the average of the weights."""
+    """The diffusion stage: the average of the weights."""
     recipe, seed = run.recipe, run.config.seed
     clock = None if recipe.minutes is None else _clock(recipe.minutes)
     module = DiffusionTraining(
@@ -169,7 +202,7 @@ def _train_unet(run: Run, autoencoder: AutoencoderKL, unet: UNet2DConditionModel
         module.unet.compile()
     drawing = Drawing(run.fields, autoencoder, seed=seed, dtype=recipe.dtype)
     data = Examples(drawing, *run.rows, recipe.diffusion_batch, recipe.shard, recipe.reuse, run.folder / "diffusion")
-    callbacks = [run.shown(autoencoder, "samples"), Pace(console.print, "first stage"), Average(recipe.average)]
+    callbacks = [run.shown(autoencoder, "samples"), Pace(console.print, "diffusion"), Average(recipe.average)]
     steps = recipe.diffusion_steps if clock is None else -1
     _fit(
         run,
@@ -185,9 +218,9 @@ def _train_unet(run: Run, autoencoder: AutoencoderKL, unet: UNet2DConditionModel
 
 
 def _sharpen(run: Run, autoencoder: AutoencoderKL, unet: UNet2DConditionModel) -> UNet2DConditionModel:
-    """The second stage, on one device: the mean of the weights before and after."""
-    recipe, seed = run.recipe, run.config.seed + 1  # other examples than the first stage's
-    drawing = Drawing(run.fields, autoencoder, SHAPES, seed, recipe.dtype)
+    """The adversary stage, on one device: the mean of the weights before and after."""
+    recipe, seed = run.recipe, run.config.seed + 1  # other examples than the diffusion stage's
+    drawing = Drawing(run.fields, autoencoder, ADVERSARY_SHAPES, seed, recipe.dtype)
     some = np.random.default_rng(seed).permutation(run.rows[0])[:STANDARD]
     examples = drawing(some, torch.Generator().manual_seed(seed))
     module = AdversarialTraining(
@@ -199,21 +232,13 @@ def _sharpen(run: Run, autoencoder: AutoencoderKL, unet: UNet2DConditionModel) -
         dtype=recipe.dtype,
         seed=seed,
     )
-    name = f"adversary-{_digest(unet)}"  # what was sharpened before the first stage went on is of no use
+    name = f"adversary-{fingerprint(unet)[:8]}"  # what was sharpened before diffusion went on is of no use
     batch = 2 * recipe.adversary_batch  # as many to paint as photos to compare with
     data = Examples(drawing, *run.rows, batch, recipe.shard, recipe.reuse, run.folder / name)
-    callbacks = [run.shown(autoencoder, f"samples-{name}"), Pace(console.print, "second stage")]
+    callbacks = [run.shown(autoencoder, f"samples-{name}"), Pace(console.print, "adversary")]
     _fit(run, module, data, name, [*callbacks, _clock(recipe.adversary_minutes)], max_steps=-1, devices=1)
     module.blend()
     return module.unet
-
-
-def _digest(network: nn.Module) -> str:
-    """Eight hexadecimal digits of a network's weights."""
-    found = hashlib.blake2b(digest_size=4)
-    for weights in network.state_dict().values():
-        found.update(weights.float().cpu().contiguous().numpy())
-    return found.hexdigest()
 
 
 def _clock(minutes: float) -> Timer:

@@ -1,4 +1,4 @@
-"""The second stage: an adversary in the latents, which sharpens what the UNet paints in a few steps."""
+"""The adversary stage: a critic in the latents, which sharpens what the UNet paints in a few steps."""
 
 import copy
 import functools
@@ -14,17 +14,16 @@ from torch.nn import functional as F
 from torch.optim.lr_scheduler import LRScheduler
 
 from veil.training.counted import Counted
-from veil.training.diffusion import LATENTS, Example, add_noise, signal, validation_losses, velocity
+from veil.training.diffusion import CLEAR_WEIGHT, LATENTS, Example, add_noise, signal, validation_losses, velocity
 from veil.training.precision import mixed_precision
-from veil.training.schedule import generator_of, warm_cosine
+from veil.training.schedule import Draw, generator_of, warm_average, warm_cosine
 
-SHAPES = {"patches": 0.25, "blobs": 0.4, "boxes": 0.1, "face": 0.25}  # of masks in this stage
-TIMES = {999: 0.45, 759: 0.25, 499: 0.2, 259: 0.1}  # of a sampler of four steps, and how often each is trained
+ADVERSARY_SHAPES = {"patches": 0.25, "blobs": 0.4, "boxes": 0.1, "face": 0.25}  # of masks in this stage
+# Of a sampler of four steps, and how often each is trained; version 3 of face_diffusion was trained at 759 and 259.
+TIMES = {999: 0.45, 749: 0.25, 499: 0.2, 249: 0.1}
 SHOWN = 300  # latents are shown to the critic with the noise of a time below this
 WIDTH = 64  # channels of the critic's heads
-CLEAR_WEIGHT = 0.1  # of places outside the mask
-FASTEST = 0.002  # share of the new weights in their average, once it is warm
-ADVERSARY = 5  # what is drawn here, beside the seed; see `veil.training.examples`
+AVERAGE = 0.998  # of the painter's weights, exponential
 
 Latents = Float[Tensor, "b 4 i j"]
 Times = Int[Tensor, " b"]
@@ -52,7 +51,7 @@ class Critic(nn.Module):
         self.found: dict[int, Tensor] = {}  # level -> its features, from the last pass through the UNet
         for level, block in enumerate([*unet.down_blocks[1:-1], unet.mid_block, *unet.up_blocks]):
             block.register_forward_hook(functools.partial(self._keep, level))
-        generator = generator_of(examples.device, 0, ADVERSARY)
+        generator = generator_of(examples.device, 0, Draw.ADVERSARY)
         times = torch.randint(SHOWN, (len(examples),), generator=generator, device=examples.device)
         self.heads, self.scales = nn.ModuleList(), nn.ModuleList()
         with torch.no_grad():
@@ -149,7 +148,7 @@ class AdversarialTraining(Counted):
     counts what the painter was trained on.
 
     Args:
-        unet: the first stage's; it is copied.
+        unet: the diffusion stage's; it is copied.
         examples: some of the training's, see `Critic`.
         alone: batches in which only the critic's heads are trained, before the painter joins.
         rate, heads_rate: of the painter, and of the heads.
@@ -182,7 +181,7 @@ class AdversarialTraining(Counted):
 
     def training_step(self, batch: Example, _: int) -> None:
         examples, photos = batch.chunk(2)
-        generator = generator_of(self.device, self.seed, ADVERSARY, self.batches)
+        generator = generator_of(self.device, self.seed, Draw.ADVERSARY, self.batches)
         shown = torch.randint(SHOWN, (len(photos),), generator=generator, device=self.device)
         joint = self.batches >= self.alone
         with torch.set_grad_enabled(joint):
@@ -220,9 +219,8 @@ class AdversarialTraining(Counted):
     def _train_painter(self, painted: Latents, leaf: Latents, rebuilt: Tensor, doubt: Tensor) -> None:
         (sharp,), (close,) = torch.autograd.grad(doubt, leaf), torch.autograd.grad(rebuilt, leaf)
         self._step(0, painted, self.painter, close + sharp * close.norm() / sharp.norm().clamp_min(1e-12))
-        share = max(FASTEST, 9 / (10 + self.batches - self.alone))
-        with torch.no_grad():
-            torch._foreach_lerp_(list(self.average.parameters()), list(self.painter.parameters()), share)
+        averages, current = list(self.average.parameters()), list(self.painter.parameters())
+        warm_average(AVERAGE)(averages, current, self.batches - self.alone)
 
     def _step(self, number: int, loss: Tensor, trained: nn.Module, gradient: Tensor | None = None) -> None:
         """Step of an optimiser by the gradient of a loss, or by one that is given for each of the loss's values."""

@@ -1,4 +1,4 @@
-"""The first stage: an `AutoencoderKL` that turns a face into the small latents in which diffusion works."""
+"""The autoencoder stage: an `AutoencoderKL` that turns a face into the small latents in which diffusion works."""
 
 import math
 
@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from veil.training.jitter import luma
 from veil.training.schedule import by_steps, warm_cosine
 from veil.types import Images
 
@@ -68,8 +69,7 @@ def photo_variants(images: Images, grey: float = 0.3) -> Images:
     """Flip each photo with probability 1/2, and make it grey with probability `grey`."""
     chance = torch.rand(2, len(images), 1, 1, 1, device=images.device)
     images = torch.where(chance[0] < 0.5, images.flip(-1), images)
-    luma = (images * images.new_tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(dim=1, keepdim=True)
-    return torch.where(chance[1] < grey, luma, images)
+    return torch.where(chance[1] < grey, luma(images), images)
 
 
 class AutoencoderTraining(pl.LightningModule):

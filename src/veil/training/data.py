@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from veil.config import InputError
 from veil.inpainters.sizes import resize
-from veil.training.jitter import ROOM
+from veil.training.jitter import ROOM, middle_box
 
 Pixels = UInt8[ndarray, "h h 3"]
 
@@ -55,8 +55,22 @@ def write_fields(squares: Iterable[Pixels], most: int, path: Path, size: int) ->
     partial.replace(path)
 
 
+def write_middles(fields: Path, rows: ndarray, path: Path) -> None:
+    """Keep these rows of the fields with room, without their room, in another `.npy`, unless it is there."""
+    if path.exists():
+        return
+    pictures, partial = np.load(fields, mmap_mode="r"), path.with_suffix(".partial")
+    inner = middle_box(pictures.shape[1])
+    side = inner.stop - inner.start
+    out = np.lib.format.open_memmap(partial, "w+", np.uint8, (len(rows), side, side, 3))
+    for place, row in enumerate(rows):
+        out[place] = pictures[row, inner, inner]
+    out.flush()
+    partial.replace(path)
+
+
 class TrainingData(pl.LightningDataModule):
-    """Batches of rows; `held_out` rows, chosen by `seed`, are for validation alone.
+    """Batches of rows of files.
 
     Args:
         prepare: writes what is missing; called by one process only.

@@ -1,8 +1,8 @@
-"""The second stage: a UNet that repaints latents, in the format of Stable Diffusion inpainting."""
+"""The diffusion stage: a UNet that repaints latents, in the format of Stable Diffusion inpainting."""
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import torch
@@ -16,16 +16,16 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from veil.data.known import write_people
 from veil.inpainters.sizes import cover
 from veil.training.counted import Counted
 from veil.training.precision import mixed_precision
-from veil.training.schedule import Progress, generator_of, warm_cosine
+from veil.training.schedule import Draw, Progress, generator_of, warm_cosine
 from veil.types import FIELD, Images, Masks
 
 LATENTS = 4
 CLEAR_WEIGHT = 0.1  # of latents outside the mask; they are pasted over, and matter for the seam only
-NOISE = 0  # what is drawn here, beside the seed; see `veil.training.examples`
-GAMMA = 5.0  # ceiling of the signal-to-noise ratio in the weights of the loss
+SNR_CEILING = 5.0  # ceiling of the signal-to-noise ratio in the weights of the loss
 Example = Float[Tensor, "b 9 i j"]  # latents of the photo, mask, latents of the masked photo
 
 
@@ -40,17 +40,15 @@ def new_unet(
             in the middle block only.
 
     """
-    inner = len(channels) - 2 if attention else 0
-    outer = (len(channels) - inner) // 2
-    rest = len(channels) - inner - outer
+    cross, inner = "CrossAttn" if attention else "", len(channels) - 2
     return UNet2DConditionModel(
         sample_size=size,
         in_channels=2 * LATENTS + 1,
         out_channels=LATENTS,
         block_out_channels=tuple(channels),
         layers_per_block=layers,
-        down_block_types=("DownBlock2D",) * outer + ("CrossAttnDownBlock2D",) * inner + ("DownBlock2D",) * rest,
-        up_block_types=("UpBlock2D",) * rest + ("CrossAttnUpBlock2D",) * inner + ("UpBlock2D",) * outer,
+        down_block_types=("DownBlock2D", *[f"{cross}DownBlock2D"] * inner, "DownBlock2D"),
+        up_block_types=("UpBlock2D", *[f"{cross}UpBlock2D"] * inner, "UpBlock2D"),
         mid_block_type="UNetMidBlock2DCrossAttn",
         cross_attention_dim=16,  # of the constant prompt: one token of zeros
         attention_head_dim=tuple(max(1, width // 32) for width in channels) if attention else 8,  # heads, in fact
@@ -103,10 +101,20 @@ def field_masks(masks: Masks, size: int) -> Bool[Tensor, "b 1 size size"]:
     return cover(masks[..., inner, inner], size).bool()
 
 
-def write_model(autoencoder: AutoencoderKL, unet: UNet2DConditionModel, folder: Path) -> None:
+def write_model(
+    autoencoder: AutoencoderKL,
+    unet: UNet2DConditionModel,
+    folder: Path,
+    people: Collection[str] = (),
+    before: frozenset[str] = frozenset(),
+) -> None:
     """A Stable Diffusion inpainting pipeline without text encoder, in fp16 safetensors; in place of what `folder` held.
 
     Its files name no path of this machine.
+
+    Args:
+        people, before: whom it was trained on, see `write_people`; without any, no list is written.
+
     """
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -124,6 +132,8 @@ def write_model(autoencoder: AutoencoderKL, unet: UNet2DConditionModel, folder: 
         settings = json.loads(path.read_text())
         settings.pop("_name_or_path", None)  # where warm-started weights were read from
         path.write_text(json.dumps(settings, indent=2) + "\n")
+    if people or before:
+        write_people(people, partial, before)
     if folder.exists():
         shutil.rmtree(folder)
     partial.rename(folder)
@@ -168,7 +178,7 @@ def velocity_losses(
     error = (velocity(unet, add_noise(latents, noise, kept), examples, times, dtype) - wanted).square()
     where = mask + CLEAR_WEIGHT * (1 - mask)
     ratio = kept.flatten() / (1 - kept.flatten()).clamp_min(1e-6)
-    weight = (ratio.clamp_max(GAMMA) + 1) / (ratio + 1)
+    weight = (ratio.clamp_max(SNR_CEILING) + 1) / (ratio + 1)
     return weight * (error * where).mean(dim=(1, 2, 3)) / where.mean(dim=(1, 2, 3))
 
 
@@ -185,8 +195,8 @@ def validation_losses(
 class DiffusionTraining(Counted):
     """Trains a UNet to predict velocities; `velocity_losses` says what is minimised.
 
-    Times and noise of batch n are drawn from `seed`, the device's number and n alone, so that a run that was killed and
-    resumed is the run that was not.
+    Times and noise of batch n are drawn from `seed`, the device's number and n alone, so that where progress is by
+    steps a run that was killed and resumed is the run that was not.
 
     Args:
         unet: the model, new or warm-started.
@@ -217,15 +227,11 @@ class DiffusionTraining(Counted):
         self.rate, self.warm_up, self.progress = rate, warm_up, progress
         self.dtype_name, self.seed = dtype, seed
 
-    def loss(self, examples: Example, times: Int[Tensor, " b"], noise: Float[Tensor, "b 4 i j"]) -> Float[Tensor, " b"]:
-        """See `velocity_losses`."""
-        return velocity_losses(self.unet, self.signal, examples, times, noise, self.dtype_name)
-
     def training_step(self, examples: Example, _: int) -> Tensor:
-        generator = generator_of(self.device, self.seed, NOISE, self.global_rank, self.batches)
+        generator = generator_of(self.device, self.seed, Draw.NOISE, self.global_rank, self.batches)
         times = torch.randint(len(self.signal), (len(examples),), generator=generator, device=self.device)
         noise = torch.randn(examples[:, :LATENTS].shape, generator=generator, device=self.device)
-        loss = self.loss(examples, times, noise).mean()
+        loss = velocity_losses(self.unet, self.signal, examples, times, noise, self.dtype_name).mean()
         self.batches += 1
         self.samples_seen += len(examples) * self.trainer.world_size
         self.log_dict({"train/loss": loss, "train/samples_seen": float(self.samples_seen)})

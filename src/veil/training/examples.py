@@ -18,12 +18,12 @@ from veil.training.data import Rows
 from veil.training.diffusion import Example, encode_examples, field_masks
 from veil.training.jitter import jitter
 from veil.training.masks import SHAPES, draw_masks
-from veil.training.precision import mixed_precision
-from veil.training.schedule import generator_of
+from veil.training.precision import mixed_precision, resolved
+from veil.training.schedule import Draw, generator_of
 
 KEPT = 6  # shards that are trained on; older ones are dropped
 BATCH = 64  # fields that are encoded at once
-FRESH, PICKED, SHARD, HELD_OUT = 1, 2, 3, 4  # what is drawn: each its own numbers, whatever the seed
+CPU = torch.device("cpu")
 
 
 class Drawing:
@@ -49,6 +49,7 @@ class Drawing:
         self.fields = np.load(fields, mmap_mode="r")
         self.autoencoder = autoencoder.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         self.shapes, self.seed, self.dtype = shapes, seed, dtype
+        self.kept_as = resolved(CPU, dtype)  # examples on disk are drawn on the CPU; their files' names say so
 
     def __call__(self, rows: ndarray, generator: Generator) -> Example:
         """Examples of these rows of the fields, on the generator's device; the autoencoder follows it there."""
@@ -87,7 +88,7 @@ class Fresh:
 
     def __iter__(self) -> Iterator[Example]:
         for number in itertools.count(self.first):
-            generator = generator_of(self.device, self.drawing.seed, FRESH, self.rank, number)
+            generator = generator_of(self.device, self.drawing.seed, Draw.FRESH, self.rank, number)
             chosen = torch.randint(len(self.rows), (self.batch,), generator=generator, device=self.device)
             yield self.drawing(self.rows[chosen.cpu().numpy()], generator)
 
@@ -122,20 +123,19 @@ class Shards:
             yield self._pick(list(shards.values()), number)
 
     def _pick(self, shards: list[ndarray], number: int) -> Example:
-        generator = np.random.default_rng([self.drawing.seed, PICKED, self.rank, number])
+        generator = np.random.default_rng([self.drawing.seed, Draw.PICKED, self.rank, number])
         chosen = generator.integers(len(shards) * self.shard, size=self.batch)
         return torch.from_numpy(np.stack([shards[at // self.shard][at % self.shard] for at in chosen])).float()
 
     def _open(self, number: int) -> ndarray:
         path = self._path(number)
-        generator = np.random.default_rng([self.drawing.seed, SHARD, self.rank, number])
+        generator = np.random.default_rng([self.drawing.seed, Draw.SHARD, self.rank, number])
         rows = generator.choice(self.rows, self.shard, replace=False)
-        cpu = torch.device("cpu")
-        self.drawing.write(rows, path, generator_of(cpu, self.drawing.seed, SHARD, self.rank, number))
+        self.drawing.write(rows, path, generator_of(CPU, self.drawing.seed, Draw.SHARD, self.rank, number))
         return np.load(path, mmap_mode="r")
 
     def _path(self, number: int) -> Path:
-        return self.folder / f"{self.shard}-{number:06d}.npy"
+        return self.folder / f"{self.shard}-{self.drawing.kept_as}-{number:06d}.npy"
 
     def _drop_before(self, number: int) -> None:
         for path in self.folder.glob("*-*.npy"):
@@ -165,10 +165,10 @@ class Examples(pl.LightningDataModule):
         super().__init__()
         self.drawing, self.train, self.held_out = drawing, train, held_out
         self.batch, self.shard, self.reuse, self.folder = batch, shard, reuse, folder
-        self.validation = folder / "validation.npy"
+        self.validation = folder / f"validation-{drawing.kept_as}.npy"
 
     def prepare_data(self) -> None:
-        generator = generator_of(torch.device("cpu"), self.drawing.seed, HELD_OUT)
+        generator = generator_of(CPU, self.drawing.seed, Draw.HELD_OUT)
         self.drawing.write(self.held_out, self.validation, generator)
 
     def train_dataloader(self) -> Fresh | Shards:

@@ -3,7 +3,7 @@
 import math
 
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
@@ -14,16 +14,26 @@ ROOM = 1.25  # side of a field with the room round it that jitter needs, over th
 TURN, SCALE, SHIFT = 10.0, (0.93, 1.08), 0.05  # degrees; factors; share of half the side with room
 CUT, CUT_AT = 0.2, (0.55, 0.8)  # share of photos that are cut; where, from the centre, as a share of half that side
 GREY, BLUR, GAIN, GAMMA = 0.25, 0.1, (0.8, 1.2), 0.25
-LUMA = (0.299, 0.587, 0.114)
+LUMA = (0.299, 0.587, 0.114)  # of red, green and blue
 
 Pictures = UInt8[Tensor, "b room room 3"]  # fields with room
 
 
+def middle_box(room: int) -> slice:
+    """Rows, and columns, of the field in a field with room of `room` px."""
+    edge = (room - round(room / ROOM)) // 2
+    return slice(edge, room - edge)
+
+
 def middle(pictures: Pictures) -> Images:
     """The fields in the middle of fields with room."""
-    room = pictures.shape[1]
-    edge = (room - round(room / ROOM)) // 2
-    return pictures[:, edge : room - edge, edge : room - edge].permute(0, 3, 1, 2).float() / 255
+    inner = middle_box(pictures.shape[1])
+    return pictures[:, inner, inner].permute(0, 3, 1, 2).float() / 255
+
+
+def luma(images: Images) -> Float[Tensor, "b 1 h w"]:
+    """How bright each pixel is to the eye."""
+    return (images * images.new_tensor(LUMA).view(3, 1, 1)).sum(dim=1, keepdim=True)
 
 
 def jitter(pictures: Pictures, generator: Generator) -> Images:
@@ -63,8 +73,7 @@ def _cut(places: Tensor, generator: Generator) -> Tensor:
 def _lit(images: Images, generator: Generator) -> Images:
     """Grey, brightness, gamma and a blur of three pixels."""
     count = len(images)
-    luma = (images * images.new_tensor(LUMA).view(3, 1, 1)).sum(dim=1, keepdim=True)
-    images = torch.where(_happens(GREY, (count, 1, 1, 1), generator), luma, images)
+    images = torch.where(_happens(GREY, (count, 1, 1, 1), generator), luma(images), images)
     gain = uniform(*GAIN, generator, count, 1, 1, 1)
     gamma = uniform(-GAMMA, GAMMA, generator, count, 1, 1, 1).exp()
     images = (images.clamp_min(1e-4) ** gamma * gain).clamp(0, 1)

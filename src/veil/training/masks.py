@@ -1,4 +1,6 @@
-"""Masks to train the inpainter on, drawn as maskers draw them: inside the view, 5 to 95 % of it, whatever the shape.
+"""Masks to train the inpainter on, drawn as maskers draw them: inside the view.
+
+Patches and blobs of 5 to 95 % of the view, boxes, the whole view or the ellipse of the face in it.
 
 Every shape is drawn for a whole batch at once, on the device of the generator.
 """

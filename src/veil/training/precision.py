@@ -1,7 +1,5 @@
 """Bfloat16 where the processor computes in it; elsewhere it is emulated, ten times slower than float32."""
 
-from contextlib import AbstractContextManager, nullcontext
-
 import torch
 
 INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "sve_bf16", "bf16")  # of x86, and of ARM
@@ -17,12 +15,18 @@ def has_bfloat16(device: torch.device) -> bool:
     return any(capabilities.get(name, False) for name in INSTRUCTIONS)
 
 
-def mixed_precision(device: torch.device, dtype: str) -> AbstractContextManager:
-    """Inside, layers that allow it compute in bfloat16.
+def resolved(device: torch.device, dtype: str) -> str:
+    """`bfloat16` or `float32`: itself, or for `auto` bfloat16 where the device has it."""
+    if dtype == "auto":
+        return "bfloat16" if has_bfloat16(device) else "float32"
+    return dtype
+
+
+def mixed_precision(device: torch.device, dtype: str) -> torch.autocast:
+    """Inside, layers that allow it compute in bfloat16, or none does, whatever the surroundings say.
 
     Args:
-        dtype: `bfloat16`, `float32` (as the surroundings say), or `auto`, bfloat16 where the device has it.
+        dtype: `bfloat16`, `float32` or `auto`, see `resolved`.
 
     """
-    wanted = has_bfloat16(device) if dtype == "auto" else dtype == "bfloat16"
-    return torch.autocast(device.type, torch.bfloat16) if wanted else nullcontext()
+    return torch.autocast(device.type, torch.bfloat16, enabled=resolved(device, dtype) == "bfloat16")

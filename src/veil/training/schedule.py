@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from enum import IntEnum
 
 import numpy as np
 import torch
@@ -9,6 +10,17 @@ from torch import Tensor
 
 LOWEST = 0.1  # of the rate, where a cosine ends
 Progress = Callable[[int], float]  # steps done -> share of the training that is done, in [0, 1]
+
+
+class Draw(IntEnum):
+    """What is drawn: each has its own numbers, whatever the seed."""
+
+    NOISE = 0
+    FRESH = 1
+    PICKED = 2
+    SHARD = 3
+    HELD_OUT = 4
+    ADVERSARY = 5
 
 
 def by_steps(steps: int, warm_up: int) -> Progress:
@@ -45,5 +57,6 @@ def warm_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor |
 
 def generator_of(device: torch.device, *numbers: int) -> torch.Generator:
     """A generator on the device whose seed is a hash of the numbers: a run's seed, a device's and a batch's number."""
+    numbers = (len(numbers), *numbers)  # zeros are appended to what is short: (0, 5) would be (0, 5, 0)
     seed = int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
     return torch.Generator(device).manual_seed(seed)
