@@ -170,6 +170,10 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, help="48 faces under each mask and model, for your eyes only")
     parser.add_argument("--cache", default=str(Path.home() / ".cache" / "veil"))
     args = parser.parse_args()
+    asked = {name: vars(args)[name] for name in ("eval", "celeba", "models", "faces", "train", "train_photos")}
+    result = json.loads(args.out.read_text()) if args.out.exists() else {"asked": asked}
+    if result["asked"] != asked:
+        parser.error(f"--out {args.out} holds figures of other arguments: {result['asked']}")
     recognizers = {"facenet": FaceNet("casia", args.cache), "dlib": Dlib()}
     photos = celeba(args.eval) if args.celeba else folder(args.eval)
     everyone = read_faces(photos, args.cache, None, PER_PERSON)
@@ -179,7 +183,6 @@ def main() -> None:
     reference = {name: embed(recognizer, others.images, others.identities) for name, recognizer in recognizers.items()}
     trained, held_out = others.identities % 4 == 1, others.identities % 4 == 3
     eyes = EyeCheck(others.images[trained]).calibrate(others.images[held_out])
-    result = json.loads(args.out.read_text()) if args.out.exists() else {}
 
     def measure(images: Images) -> dict[str, Any]:
         kids = {
