@@ -94,7 +94,7 @@ def test_a_run_folder_holds_what_it_says(small_run: Callable[..., Config]) -> No
         "not_found": [],
         "quarantined": 0,
     }
-    assert cv2.imread(str(folder / "samples.png")).shape[1] == 6 * 256
+    assert cv2.imread(str(folder / "samples.png")).shape[1] == 6 * 192
     assert (folder / "config.yaml").exists()
 
 

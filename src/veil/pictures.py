@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from numpy import ndarray
 from PIL import Image, ImageDraw
 
-from veil.types import Images, Masks
+from veil.types import FIELD, Images, Masks
 
 JPEG_QUALITY = 95
 
@@ -51,7 +51,7 @@ def mask_pixels(masks: Masks) -> UInt8[ndarray, "b h w"]:
 
 
 def sample_sheet(originals: Sequence[Path], masks: Sequence[Path], results: Sequence[Path]) -> Image.Image:
-    """Three labelled rows: originals, what is masked (red), results; one column a person."""
+    """Three labelled rows of fields: originals, what is masked (red), results; one column a person."""
     rows = [[_load(path) for path in paths] for paths in (originals, originals, results)]
     red = Image.new("RGB", rows[0][0].size, (220, 40, 40))
     for face, path in zip(rows[1], masks, strict=True):
@@ -68,5 +68,7 @@ def sample_sheet(originals: Sequence[Path], masks: Sequence[Path], results: Sequ
 
 
 def _load(path: Path) -> Image.Image:
+    """The field of a crop, `veil.types.FIELD`: small photos have little but repeated edges round it."""
     with Image.open(path) as image:
-        return image.convert("RGB")
+        edge = round(image.width * (1 - FIELD) / 2)
+        return image.convert("RGB").crop((edge, edge, image.width - edge, image.height - edge))
