@@ -124,16 +124,18 @@ def test_the_schema_knows_the_size_of_the_view() -> None:
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"]])
 def test_help_and_config_do_not_wait_for_torch(arguments: list[str]) -> None:
-    def seconds() -> float:
+    def seconds(*words: str) -> float:
         before = os.times()
-        command = [sys.executable, "-X", "importtime", "run.py", *arguments]
+        command = [sys.executable, "-X", "importtime", *words]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-        assert "| torch" not in done.stderr
-        assert "saliency" in done.stdout
         after = os.times()  # of the processor: others that work beside the tests do not count
+        if "run.py" in words:
+            assert "| torch" not in done.stderr
+            assert "saliency" in done.stdout
         return sum(after[2:4]) - sum(before[2:4])
 
-    assert min(seconds() for _ in range(3)) < 1.5
+    torch_alone = min(seconds("-c", "import torch") for _ in range(2))
+    assert min(seconds("run.py", *arguments) for _ in range(3)) < 0.75 * torch_alone  # whatever the processor
 
 
 def test_help_names_groups_choices_and_examples() -> None:
