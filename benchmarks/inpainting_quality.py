@@ -207,7 +207,7 @@ def main() -> None:
 
     keep("sets", lambda: {"faces": len(faces.keys), "reference_photos": len(others.keys)})
     keep("clear", lambda: measure(faces.images))
-    inpainters: dict[str, Inpainter] = {name: model for name, model in map(named_model, args.models)}
+    inpainters: dict[str, Inpainter] = dict(map(named_model, args.models))
     inpainters |= {"telea": lambda f, m: telea(f, m, radius=3.0)}
     for mask in args.masks:
         masks = MASKS[mask](faces)

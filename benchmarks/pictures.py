@@ -18,7 +18,6 @@ from hydra.utils import instantiate
 from numpy import ndarray
 from PIL import Image, ImageDraw
 from skimage.data import astronaut
-from torch import nn
 
 from veil.config import compose
 from veil.data.align import Found, crop_face, face_detector, find_faces, paste_face
@@ -28,12 +27,12 @@ from veil.data.split import face_seed
 from veil.maskers.budget import budget
 from veil.pictures import mask_pixels, to_images, to_pixels
 from veil.recognizers.whitebox import WhiteBox, centroids
+from veil.tasks.whitebox import nearest_centroid
 from veil.types import CROP, Faces, Images
 
 CONF = Path(__file__).parents[1] / "conf"
 MASKERS, RATIOS = ("random", "gradcam", "saliency", "t_zone", "search"), (0.25, 0.5)
 RED = np.array([220, 40, 40])
-SHARPNESS = 32.0  # of the softmax over cosines that stands for a trained head
 
 
 class Painter:
@@ -71,9 +70,7 @@ def white_box(views: Images) -> WhiteBox:
     with torch.no_grad():
         embeddings = torch.cat([recognizer(part) for part in torch.cat([crops, views]).split(32)])
     means = centroids(embeddings, torch.tensor([*known, *[40] * len(views)]), 41)
-    head = nn.Linear(means.shape[1], len(means), bias=False)
-    head.weight.data = SHARPNESS * means
-    return WhiteBox(recognizer, head, means)
+    return WhiteBox(recognizer, nearest_centroid(means), means)
 
 
 def views_of(photo: ndarray, found: Found) -> Images:
@@ -83,7 +80,7 @@ def views_of(photo: ndarray, found: Found) -> Images:
     return to_images(np.stack([crop[:, ::-1], dark[:, ::-1], cv2.GaussianBlur(crop, (0, 0), 3), dark]))
 
 
-def sheet(columns: list[tuple[str, list[ndarray]]], rows: list[str], side: str = "") -> Image.Image:
+def sheet(columns: list[tuple[str, list[ndarray]]], rows: list[str]) -> Image.Image:
     """Pictures of one size under the titles of their columns; what `rows` say stands at the left."""
     height, width, _ = columns[0][1][0].shape
     left, top = (70 if any(rows) else 0), 22

@@ -44,11 +44,16 @@ def enrolled_whitebox(
         device = next(recognizer.parameters()).device
         known = embed_both(surrogate.to(device), enrolment, config.cache, stages, name)
         others_means = person_means(known, enrolment)
-        nearest = nn.Linear(others_means.shape[1], len(others_means), bias=False)
-        nearest.weight.data = SHARPNESS * others_means
         limit = threshold(config, known, others_means, enrolment)
-        others.append(WhiteBox(surrogate, nearest, others_means, threshold=limit, mixed=mixed))
+        others.append(WhiteBox(surrogate, nearest_centroid(others_means), others_means, threshold=limit, mixed=mixed))
     return WhiteBox(recognizer, head, means, others, threshold(config, clear, means, enrolment), mixed)
+
+
+def nearest_centroid(means: Float[Tensor, "people d"]) -> nn.Linear:
+    """A classifier without training: the softmax over the cosines to the people's centroids."""
+    head = nn.Linear(means.shape[1], len(means), bias=False)
+    head.weight.data = SHARPNESS * means
+    return head
 
 
 def mixed_precision(config: Config) -> bool:
