@@ -42,8 +42,7 @@ from veil.pictures import as_saved
 from veil.progress import Stages
 from veil.recognizers.dlib import Dlib
 from veil.recognizers.facenet import FaceNet
-from veil.training.diffusion import field_box
-from veil.types import Faces, Identities, Images, Masks, pick
+from veil.types import Faces, Identities, Images, Masks, field_box, pick
 
 PER_PERSON = 3  # photos: some people have hundreds, and KID would compare those people instead of faces
 Inpainter = Callable[[Faces, Masks], Images]

@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from numpy import ndarray
 from PIL import Image, ImageDraw
 
-from veil.types import FIELD, Images, Masks
+from veil.types import Images, Masks, field_box
 
 JPEG_QUALITY = 95
 
@@ -70,5 +70,5 @@ def sample_sheet(originals: Sequence[Path], masks: Sequence[Path], results: Sequ
 def _load(path: Path) -> Image.Image:
     """The field of a crop, `veil.types.FIELD`: small photos have little but repeated edges round it."""
     with Image.open(path) as image:
-        edge = round(image.width * (1 - FIELD) / 2)
-        return image.convert("RGB").crop((edge, edge, image.width - edge, image.height - edge))
+        inner = field_box(image.width)
+        return image.convert("RGB").crop((inner.start, inner.start, inner.stop, inner.stop))

@@ -37,6 +37,12 @@ def pick(faces: Faces, indices: Sequence[int]) -> Faces:
     return Faces(faces.images[index], faces.identities[index], faces.seeds[index.to(faces.seeds.device)], keys)
 
 
+def field_box(crop: int) -> slice:
+    """Rows, and columns, of the field in a crop of `crop` px."""
+    edge = round(crop * (1 - FIELD) / 2)
+    return slice(edge, crop - edge)
+
+
 def view_box(height: int, width: int) -> tuple[slice, slice]:
     """Rows and columns of the view in a crop of `height` x `width` pixels."""
     rows, columns = round(height * VIEW), round(width * VIEW)

@@ -21,7 +21,7 @@ from veil.inpainters.sizes import cover
 from veil.training.counted import Counted
 from veil.training.precision import mixed_precision
 from veil.training.schedule import Draw, Progress, generator_of, warm_cosine
-from veil.types import FIELD, Images, Masks
+from veil.types import Images, Masks, field_box
 
 LATENTS = 4
 CLEAR_WEIGHT = 0.1  # of latents outside the mask; they are pasted over, and matter for the seam only
@@ -87,12 +87,6 @@ def encode_examples(autoencoder: AutoencoderKL, fields: Images, masks: Masks) ->
     both = autoencoder.encode(torch.cat([photos, photos * ~masks])).latent_dist.mode().float() * scale
     latents, masked = both.chunk(2)
     return torch.cat([latents, F.interpolate(masks.float(), latents.shape[-2:]), masked], dim=1)
-
-
-def field_box(crop: int) -> slice:
-    """Rows, and columns, of the field in a crop of `crop` px."""
-    edge = round(crop * (1 - FIELD) / 2)
-    return slice(edge, crop - edge)
 
 
 def field_masks(masks: Masks, size: int) -> Bool[Tensor, "b 1 size size"]:
