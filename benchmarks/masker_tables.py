@@ -13,19 +13,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from veil.metrics.bits import BITS
+from veil.metrics.comparison import RANKS
+from veil.metrics.geometry import LANDMARK_ERROR
+from veil.metrics.measure import WORST, name_of
+from veil.metrics.realism import KID
+from veil.metrics.verification import TAR
 from veil.report.pairs import paired_rows
 from veil.report.sweep import read_run
 
-HELD_OUT = "privacy/dlib/rank1"
+HELD_OUT = name_of(RANKS[1], "dlib")
 FIGURES = {  # of a run: heading, digits
-    "privacy/facenet/rank1": ("white box rank-1", 2),
+    name_of(RANKS[1], "facenet"): ("white box rank-1", 2),
     HELD_OUT: ("held-out rank-1 (dlib)", 2),
-    "privacy/dlib/tar@far=1e-3": ("held-out TAR@FAR=1e-3", 3),
-    "privacy/worst/rank1": ("worst attack, rank-1", 2),
-    "privacy/worst/bits": ("bits left, worst", 1),
-    "utility/kid/facenet": ("KID (FaceNet)", 2),
-    "utility/kid/dlib": ("KID (dlib)", 2),
-    "utility/landmark_error": ("landmark error", 3),
+    name_of(TAR[1e-3], "dlib"): ("held-out TAR@FAR=1e-3", 3),
+    name_of(RANKS[1], WORST): ("worst attack, rank-1", 2),
+    name_of(BITS, WORST): ("bits left, worst", 1),
+    name_of(KID, "facenet"): ("KID (FaceNet)", 2),
+    name_of(KID, "dlib"): ("KID (dlib)", 2),
+    name_of(LANDMARK_ERROR): ("landmark error", 3),
 }
 ORDER = ("random", "gradcam", "saliency", "integrated_gradients", "occlusion", "rise")
 ORDER += ("whole_face", "landmarks", "t_zone", "ensemble", "search")
@@ -39,7 +45,8 @@ def runs_table(folders: Sequence[Path]) -> None:
     from_random = {(row["ratio"], row["second"]): difference(row) for row in pairs if row["first"] == "random"}
     heading("ratio", "masker", *(name for name, _ in FIGURES.values()), "held-out rank-1 less random's")
     for run in runs:
-        cells = [between(run["metrics"].get(name), digits) for name, (_, digits) in FIGURES.items()]
+        measured = {name: figure.interval._asdict() for name, figure in run["results"].measured.items()}
+        cells = [between(measured.get(name), digits) for name, (_, digits) in FIGURES.items()]
         line(f"{run['ratio']:g}", f"`{run['masker']}`", *cells, from_random.get((run["ratio"], run["masker"]), ""))
     print()
     for row in pairs:

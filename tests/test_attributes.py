@@ -5,9 +5,13 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
+from torch import nn
 from torch.nn import functional as F
 
-from veil.attacks.attributes import accuracies, unmeasured
+from veil.attacks.attributes import accuracies, attributes
+from veil.attacks.material import Material
+from veil.data.faces import FaceSet, Side
+from veil.progress import Stages
 
 
 def photos(count: int, seed: int) -> tuple[torch.Tensor, dict[str, np.ndarray]]:
@@ -47,5 +51,8 @@ def test_a_rare_attribute_is_left_out() -> None:
 
 def test_figures_of_data_without_labels_are_absent_with_the_reason() -> None:
     reason = "the list is not there"
-    names = [f"utility/attributes/{judge}/{seen}" for judge in ("facenet", "dlib") for seen in ("anonymized", "clear")]
-    assert unmeasured(["facenet", "dlib"], reason) == dict.fromkeys(names, reason)
+    nobody = Side(FaceSet([], [], [], [], 0), FaceSet([], [], [], [], 0))
+    judges = {"facenet": nn.Identity(), "dlib": nn.Identity()}
+    material = Material(nobody, nobody, judges, {}, lambda faces: faces, "facenet", 0, Stages())
+    names = [f"{head}/{judge}/attributes" for judge in judges for head in ("utility", "clear")]
+    assert {figure.name: figure.absent for figure in attributes(material, reason)} == dict.fromkeys(names, reason)

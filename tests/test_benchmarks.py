@@ -20,7 +20,7 @@ def test_curves_of_maskers_go_through_the_figures_of_runs(cache: str, tmp_path: 
     for _ in range(2):  # the second finds what the first has written
         table = printed("benchmarks/maskers.py", *arguments, "--ratios", f"0.1,{LAST}", *knobs)
     run = evaluate(compose_config(*knobs, "masker=t_zone", "inpainter=fill", "ratio=0.1", f"outputs={tmp_path}"))
-    measured = json.loads((run / "metrics.json").read_text())["metrics"]
+    measured = json.loads((run / "metrics.json").read_text())["figures"]
     found = {
         masker: json.loads((tmp_path / "curves" / f"{masker}.json").read_text()) for masker in table.split("`")[1::2]
     }

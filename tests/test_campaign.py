@@ -11,11 +11,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from veil.attacks.figures import bits_interval, far_name, figures, headline, outcome
+from veil.attacks.figures import RANK1, bits_interval, figures, headline, outcome
 from veil.config import Config, InputError
 from veil.data.split import attacker_people
 from veil.metrics.comparison import Comparison
 from veil.metrics.intervals import Interval
+from veil.metrics.measure import Figure, by_name
 from veil.tasks.evaluate import evaluate
 
 
@@ -35,10 +36,11 @@ def test_outcome_by_hand() -> None:
     assert result.ranks.tolist() == [1, 3, 3, 4]  # of three with templates; a tie with the other stranger counts
     assert result.accepted[1e-2].tolist() == [1, 0, 0, 0]
     assert result.bits is None
-    found, absent = figures(result, "privacy/judge")
+    found = by_name(figures(result, subject="judge"))
     assert found["privacy/judge/rank1"].value == 0.25
     assert found["privacy/judge/mrr"].value == pytest.approx((1 + 1 / 3 + 1 / 3 + 1 / 4) / 4)
-    assert set(absent) == {"privacy/judge/bits", "privacy/judge/tar@far=1e-3", "privacy/judge/tar@far=1e-4"}
+    absent = {name for name, figure in found.items() if figure.absent}
+    assert absent == {"privacy/judge/bits", "privacy/judge/tar@far=1e-3", "privacy/judge/tar@far=1e-4"}
     assert "rank5" not in str(list(found))  # four people: everybody is among the best five
 
 
@@ -58,17 +60,17 @@ def test_who_has_no_template_keeps_no_bits() -> None:
 
 def test_no_template_with_a_face_is_absent_with_a_reason() -> None:
     result = outcome(Comparison(vectors(0, 1), torch.arange(2), vectors(-1, -1), torch.arange(2)), {1e-2: 0.5}, None)
-    found, absent = figures(result, "privacy/judge")
+    found = by_name(figures(result, subject="judge"))
     assert found["privacy/judge/rank1"].value == 0
-    assert "fewer than two people" in absent["privacy/judge/eer"]
+    assert "fewer than two people" in found["privacy/judge/eer"].absent
 
 
 def test_one_person_with_a_template_gives_no_curve() -> None:
     """Person 2 has a template and no probe, so impostor pairs there are, and genuine ones of person 0 alone."""
     target = Comparison(vectors(0, 1), torch.arange(2), vectors(0, -1, 2), torch.arange(3))
-    found, absent = figures(outcome(target, {1e-2: 0.5}, None), "privacy/judge")
+    found = by_name(figures(outcome(target, {1e-2: 0.5}, None), subject="judge"))
     assert found["privacy/judge/rank1"].value == 0.5
-    assert "fewer than two people" in absent["privacy/judge/auc"]
+    assert "fewer than two people" in found["privacy/judge/auc"].absent
 
 
 def test_bits_weigh_people_alike_and_end_at_zero() -> None:
@@ -78,31 +80,28 @@ def test_bits_weigh_people_alike_and_end_at_zero() -> None:
 
 
 def test_the_headline_is_the_worst_of_the_held_out_and_leaves_variants_out() -> None:
-    def share(value: float) -> Interval:
-        return Interval(value, value, value, 4)
+    def share(judge: str, attack: str, value: float) -> Figure:
+        return Figure(RANK1, Interval(value, value, value, 4), judge, attack)
 
     people = torch.arange(4)
     cell = outcome(Comparison(vectors(0, 2, 1, 3), people, vectors(0, 1, 2, 3), people), {}, None)
     whitebox = outcome(Comparison(vectors(0, 1, 2, 3), people, vectors(0, 1, 2, 3), people), {}, None)
     cells = {("naive", "a"): whitebox, ("naive", "b"): cell, ("linkage", "b"): cell, ("source_enrolled", "b"): cell}
-    metrics = {
-        "privacy/a/rank1": share(1.0),
-        "privacy/b/rank1": share(0.5),
-        "privacy/b/linkage/rank1": share(0.6),
-        "privacy/b/source_enrolled/rank1": share(0.9),
-    }
-    found, absent = headline(metrics, cells, "a", {"b"}, ["k0", "k1", "k2", "k3"])
+    shares = [
+        share("a", "naive", 1.0),
+        share("b", "naive", 0.5),
+        share("b", "linkage", 0.6),
+        share("b", "source_enrolled", 0.9),
+    ]
+    keys, variants = ["k0", "k1", "k2", "k3"], {"source_enrolled"}
+    found = by_name(headline(shares, cells, variants, "a", {"b"}, keys))
     assert found["privacy/worst/rank1"].value == 0.6
     assert found["privacy/transfer_gap"].value == pytest.approx(-0.5)
-    assert "privacy/worst/bits" in absent
+    assert found["privacy/worst/rank1"].source == "privacy/b/linkage/rank1"
+    assert found["privacy/worst/bits"].absent
     for some, held_out in (({("naive", "a"): cell}, {"b"}), (cells, set())):  # no other judge; b is a surrogate
-        found, absent = headline(metrics, some, "a", held_out, ["k0", "k1", "k2", "k3"])
-        assert not found
-        assert all("no held-out judge" in reason for reason in absent.values())
-
-
-def test_far_names_are_those_of_the_other_figures() -> None:
-    assert [far_name(far) for far in (1e-2, 1e-3, 1e-4)] == ["1e-2", "1e-3", "1e-4"]
+        found = by_name(headline(shares, some, variants, "a", held_out, keys))
+        assert all("no held-out judge" in figure.absent for figure in found.values())
 
 
 def test_attacker_people_do_not_depend_on_the_order_and_never_overlap() -> None:
@@ -120,9 +119,9 @@ def test_attackers_are_not_evaluated_and_figures_are_means_over_the_manifest(
     with (folder / "manifest.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len({row["person"] for row in rows}) == 4
-    figures = measured(folder)["metrics"]
+    figures = measured(folder)["figures"]
     plain = measured(evaluate(small_run("split.attackers=0.34", "ratio=0.5", "judges=default", "attacks=none")))[
-        "metrics"
+        "figures"
     ]
     assert figures["clear/dlib/rank1"] == plain["clear/dlib/rank1"]
     for name in ("privacy/facenet/rank1", "privacy/dlib/rank1", "privacy/dlib/linkage/rank1"):
@@ -135,7 +134,7 @@ def test_attackers_are_not_evaluated_and_figures_are_means_over_the_manifest(
 
 def test_what_is_not_repainted_is_attacked_as_clear_photos_are(small_run: Callable[..., Config]) -> None:
     folder = evaluate(small_run("split.attackers=0.34", "inpainter=none"))
-    figures = measured(folder)["metrics"]
+    figures = measured(folder)["figures"]
     for name in ("rank1", "mrr", "bits", "eer", "auc"):
         assert figures[f"privacy/facenet/{name}"]["value"] == pytest.approx(
             figures[f"clear/facenet/{name}"]["value"], abs=1e-5
@@ -146,7 +145,7 @@ def test_what_is_not_repainted_is_attacked_as_clear_photos_are(small_run: Callab
 def test_adversaries_that_learn_find_at_least_what_is_there(small_run: Callable[..., Config]) -> None:
     steps = ("attacks=all", "attacks.parrot.steps=2", "attacks.reversal.steps=2")
     folder = evaluate(small_run("split.attackers=0.5", "inpainter=blur", "ratio=0.25", "masker=random", *steps))
-    figures = measured(folder)["metrics"]
+    figures = measured(folder)["figures"]
     for attack in ("parrot", "reversal"):
         assert 0 <= figures[f"privacy/facenet/{attack}/rank1"]["value"] <= 1
     assert figures["privacy/facenet/reversal/mrr"]["value"] > 0.4  # untrained, it shows the blurred face as it is
@@ -156,6 +155,9 @@ def test_adversaries_that_learn_find_at_least_what_is_there(small_run: Callable[
 
 def test_kid_is_also_measured_on_the_features_that_are_asked_for(small_run: Callable[..., Config]) -> None:
     contents = measured(evaluate(small_run("+features.tiny._target_=conftest.TinyRecognizer", "masker=random")))
-    distance = contents["metrics"]["utility/kid/tiny"]
+    distance = contents["figures"]["utility/tiny/kid"]
     assert distance["low"] <= distance["value"] <= distance["high"]
-    assert "needs 2000 faces on either side, has 12 results and 12 clear" in contents["absent"]["utility/fid/tiny"]
+    assert (
+        "needs 2000 faces on either side, has 12 results and 12 clear"
+        in contents["figures"]["utility/tiny/fid"]["absent"]
+    )

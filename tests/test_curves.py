@@ -68,7 +68,7 @@ def test_scores_are_read_by_judge_and_what_is_missing_stays_missing(tmp_path: Pa
         "clear/facenet/ranks": np.ones(1),
     }
     np.savez(tmp_path / "scores.npz", **parts, **{"thresholds/dlib": np.array([[1e-3, 0.4]])})
-    judges = read_scores(tmp_path / "scores.npz")
+    judges = read_scores(tmp_path / "scores.npz", ["dlib", "facenet", "nobody"], ["naive", "linkage"])
     assert list(judges) == ["dlib", "facenet"]
     evidence, thresholds = judges["dlib"]
     assert {faces: set(pairs) for faces, pairs in evidence.items()} == {"clear": {"ranks"}, "naive": {"genuine"}}

@@ -56,14 +56,16 @@ def test_the_head_is_trained_once_and_is_found_again(
     assert place == head_folder(config).path
     figures = json.loads((place / "metrics.json").read_text())
     for figure in ("accuracy", "nearest_centroid"):
-        assert figures["metrics"][f"clear/facenet/{figure}"]["value"] == 1
-        assert figures["metrics"][f"clear/facenet/{figure}"]["n"] == 12
-    assert figures["absent"]["clear/facenet/tar@far=1e-3"] == "needs 10000 impostor pairs, got 180"
-    assert 0 < figures["seconds_per_epoch"]["head"] < 1
+        assert figures["figures"][f"everybody/facenet/{figure}"]["value"] == 1
+        assert figures["figures"][f"everybody/facenet/{figure}"]["n"] == 12
+    assert figures["figures"]["everybody/facenet/tar@far=1e-3"]["absent"] == "needs 10000 impostor pairs, got 180"
+    assert 0 < figures["details"]["seconds_per_epoch"]["head"] < 1
     state = load_file(place / "checkpoint.safetensors")
     assert set(state) == {"head.weight", "head.bias"}
     assert state["head.weight"].shape == (6, 512)
-    assert [row["epoch"] for row in read_curve(place / "head" / "curve.csv")] == list(range(figures["epochs"]["head"]))
+    assert [row["epoch"] for row in read_curve(place / "head" / "curve.csv")] == list(
+        range(figures["details"]["epochs"]["head"])
+    )
     assert (place / "head" / "curve.png").exists()
     assert not list(place.glob("**/*.ckpt"))
     capsys.readouterr()
@@ -92,7 +94,7 @@ def test_below_the_last_block_nothing_changes_by_a_bit(tuned: Callable[..., Path
     assert details["recipe"]["task"]["loss"] == loss
     assert details["base"] == fingerprint(before)
     assert details["revision"] == revision()
-    assert details["metrics"]["clear/facenet/accuracy"]["n"] == 12
+    assert details["metrics"]["everybody/facenet/accuracy"]["n"] == 12
     assert sorted(path.name for path in place.iterdir()) == [
         "checkpoint.json", "checkpoint.safetensors", "config.yaml", "confusions.csv", "head", "last_block",
         "metrics.json", "training_people.txt",
@@ -105,7 +107,7 @@ def test_the_checkpoint_carries_on_in_evaluate_and_refuses_another_split(
     place = tuned()
     few = ("masker=random", "inpainter=fill", "attacks=none", "logger=csv")
     figures = json.loads((evaluate(small_run(*few, f"recognizer.checkpoint='{place}'")) / "metrics.json").read_text())
-    assert figures["metrics"]["clear/facenet/accuracy"]["value"] == 1
+    assert figures["figures"]["clear/facenet/accuracy"]["value"] == 1
     with pytest.raises(InputError, match=r"recognizer.checkpoint='.*' was fine-tuned on the split \w+, and this run's"):
         evaluate(small_run(*few, f"recognizer.checkpoint='{place}'", "seed=1"))
     with pytest.raises(InputError, match=r"recognizer.checkpoint must be null for task=finetune"):
@@ -212,9 +214,9 @@ def test_all_of_the_network_is_trained_and_loaded_again(tuned: Callable[..., Pat
     moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
     assert {"network.conv2d_1a.conv.weight", "network.repeat_2.9.conv2d.bias", "network.last_linear.weight"} <= moved
     assert not any("running" in name or "num_batches" in name for name in moved)
-    figures = json.loads((place / "metrics.json").read_text())["metrics"]
-    assert figures["clear/facenet/accuracy"]["value"] == 1
-    assert figures["clear/untouched/nearest_centroid"]["value"] == 1
+    figures = json.loads((place / "metrics.json").read_text())["figures"]
+    assert figures["everybody/facenet/accuracy"]["value"] == 1
+    assert figures["everybody/untouched/nearest_centroid"]["value"] == 1
 
 
 def test_the_other_recognisers_keep_to_their_heads(small_run: Callable[..., Config]) -> None:
@@ -245,4 +247,4 @@ def test_a_knob_out_of_range_is_refused_by_name(small_run: Callable[..., Config]
 @pytest.mark.parametrize("head", ["arcface", "cosface"])
 def test_every_head_names_the_people(small_run: Callable[..., Config], head: str) -> None:
     place = finetune(small_run("task=finetune", f"head={head}"))
-    assert json.loads((place / "metrics.json").read_text())["metrics"]["clear/facenet/accuracy"]["value"] == 1
+    assert json.loads((place / "metrics.json").read_text())["figures"]["everybody/facenet/accuracy"]["value"] == 1

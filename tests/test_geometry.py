@@ -13,16 +13,22 @@ from veil.data.folder import folder
 from veil.landmarks import Landmarks, found
 from veil.metrics.geometry import (
     EYES,
+    HEAD,
+    HEAD_POINTS,
     MOUTH,
-    EyeOpeningDifference,
-    LandmarkError,
-    LandmarksFound,
-    MouthOpeningDifference,
     eye_opening,
+    eye_opening_difference,
+    head_rotation,
     landmark_error,
+    landmarks_found,
+    mouth_opening_difference,
+    normalized_mean_error,
     opening,
+    pose_difference,
+    rotation_angle,
+    turned,
 )
-from veil.metrics.pose import HEAD, HEAD_POINTS, PoseDifference, head_rotation, pose_difference, rotation_angle
+from veil.metrics.measure import PerFace
 from veil.progress import Stages
 from veil.types import Images
 
@@ -56,9 +62,9 @@ def similar(points: torch.Tensor, degrees: float, scale: float) -> torch.Tensor:
 
 def head(yaw: float, pitch: float, roll: float) -> torch.Tensor:
     """The landmarks of the 3-D head, turned by known angles, as a camera of focal length `SIZE` sees them."""
-    turned = Rotation.from_euler("x", 180, degrees=True) * Rotation.from_euler("yxz", [yaw, pitch, roll], degrees=True)
+    turn = Rotation.from_euler("x", 180, degrees=True) * Rotation.from_euler("yxz", [yaw, pitch, roll], degrees=True)
     camera = np.array([[SIZE, 0, SIZE / 2], [0, SIZE, SIZE / 2], [0, 0, 1]], float)
-    seen, _ = cv2.projectPoints(np.array(HEAD, float), turned.as_rotvec(), np.array([0, 0, 1200.0]), camera, None)
+    seen, _ = cv2.projectPoints(np.array(HEAD, float), turn.as_rotvec(), np.array([0, 0, 1200.0]), camera, None)
     points = torch.zeros(1, 68, 2, dtype=torch.float64)
     points[0, list(HEAD_POINTS)] = torch.from_numpy(seen[:, 0])
     return points
@@ -66,46 +72,43 @@ def head(yaw: float, pitch: float, roll: float) -> torch.Tensor:
 
 def test_landmark_error_by_hand() -> None:
     clear = shape()
-    assert landmark_error(clear, clear + torch.tensor([3.0, 4.0])).item() == pytest.approx(5 / 10)
+    assert normalized_mean_error(clear, clear + torch.tensor([3.0, 4.0])).item() == pytest.approx(5 / 10)
     one = clear.clone()
     one[0, 20] += torch.tensor([6.8, 0.0])
-    assert landmark_error(clear, one).item() == pytest.approx(6.8 / 68 / 10)
+    assert normalized_mean_error(clear, one).item() == pytest.approx(6.8 / 68 / 10)
     for degrees, scale in ((30, 1.0), (-75, 0.3), (10, 4.0)):  # the same change in another pose is the same error
         pair = (similar(points, degrees, scale) for points in (clear, one))
-        assert landmark_error(*pair).item() == pytest.approx(6.8 / 68 / 10)
+        assert normalized_mean_error(*pair).item() == pytest.approx(6.8 / 68 / 10)
 
 
 def test_openings_by_hand() -> None:
     face = shape()
     assert [opening(face, part).item() for part in (*EYES, MOUTH)] == pytest.approx([1 / 3, 1 / 3, 1 / 4])
-    turned = similar(face, 25, 2.5)
-    assert eye_opening(turned).item() == pytest.approx(1 / 3)
-    assert opening(turned, MOUTH).item() == pytest.approx(1 / 4)
+    tilted = similar(face, 25, 2.5)
+    assert eye_opening(tilted).item() == pytest.approx(1 / 3)
+    assert opening(tilted, MOUTH).item() == pytest.approx(1 / 4)
     wink = shape(p37=(1, 0), p38=(2, 0), p40=(2, 0), p41=(1, 0))
     assert eye_opening(wink).item() == pytest.approx(1 / 6)
-    evidence = {"landmarks": face, "anonymized_landmarks": wink, "identities": torch.tensor([0])}
-    for metric, expected in ((EyeOpeningDifference(), 1 / 6), (MouthOpeningDifference(), 0)):
-        metric.update(**evidence)
-        assert metric.compute().value == pytest.approx(expected)
+    evidence = {"landmarks": face, "anonymized_landmarks": wink}
+    assert eye_opening_difference(**evidence).item() == pytest.approx(1 / 6)
+    assert mouth_opening_difference(**evidence).item() == 0
     wide = shape(p65=(6, 10.5), p66=(5, 10.5), p67=(4, 10.5))
     for pair in ((face, wide), (wide, face)):
-        mouth = MouthOpeningDifference()
-        mouth.update(landmarks=pair[0], anonymized_landmarks=pair[1], identities=torch.tensor([0]))
-        assert mouth.compute().value == pytest.approx(3 / 4 - 1 / 4)
+        assert mouth_opening_difference(*pair).item() == pytest.approx(3 / 4 - 1 / 4)
 
 
 @pytest.mark.parametrize("turn", [(0, 0, 0), (30, 0, 0), (0, -20, 0), (0, 0, 45), (-25, 15, 10)])
 def test_pose_is_the_turn_that_was_made(turn: tuple[float, float, float]) -> None:
-    straight, turned = head(0, 0, 0), head(*turn)
+    straight, after = head(0, 0, 0), head(*turn)
     expected = np.degrees(Rotation.from_euler("yxz", turn, degrees=True).magnitude())
-    assert pose_difference(straight, turned, SIZE, SIZE).item() == pytest.approx(expected, abs=1e-3)
-    assert pose_difference(turned, turned, SIZE, SIZE).item() == 0
+    assert turned(straight, after, SIZE, SIZE).item() == pytest.approx(expected, abs=1e-3)
+    assert turned(after, after, SIZE, SIZE).item() == 0
 
 
 def test_a_head_stays_before_the_camera_when_its_landmarks_are_moved() -> None:
     noise = 3 * torch.randn(60, 68, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    turned = pose_difference(head(0, 0, 0).expand(60, -1, -1), head(0, 0, 0) + noise, SIZE, SIZE)
-    assert turned.max() < 60
+    angles = turned(head(0, 0, 0).expand(60, -1, -1), head(0, 0, 0) + noise, SIZE, SIZE)
+    assert angles.max() < 60
 
 
 def test_rotation_angle_equals_scipy() -> None:
@@ -122,19 +125,19 @@ def test_a_face_not_found_has_no_figures() -> None:
         "anonymized_landmarks": torch.cat([face, lost, face]),
         "identities": torch.tensor([0, 1, 2]),
     }
-    share = LandmarksFound()
+    share = PerFace(landmarks_found)
     share.update(**evidence)
     assert share.compute().value == pytest.approx(1 / 3)
-    for metric in (LandmarkError(), EyeOpeningDifference(), MouthOpeningDifference()):
+    for metric in map(PerFace, (landmark_error, eye_opening_difference, mouth_opening_difference)):
         metric.update(**evidence)
         assert (metric.compute().value, metric.compute().n) == (0, 1)
-    pose = PoseDifference()
+    pose = PerFace(pose_difference)
     pose.update(images=torch.zeros(3, 3, SIZE, SIZE), **evidence)
     assert (pose.compute().value, pose.compute().n) == (0, 1)
-    gone = PoseDifference()
-    gone.update(torch.zeros(1, 3, SIZE, SIZE), face, lost, torch.tensor([0]))
+    gone = PerFace(pose_difference)
+    gone.update(torch.tensor([0]), images=torch.zeros(1, 3, SIZE, SIZE), landmarks=face, anonymized_landmarks=lost)
     assert gone.compute() is None
-    assert "no face" in gone.undefined
+    assert "no face" in gone.measure.undefined
 
 
 @pytest.fixture(scope="module")
@@ -160,11 +163,9 @@ def test_real_photos_have_landmarks_where_they_belong(finder: Landmarks, crops: 
 
 def test_the_same_photo_has_no_difference_and_its_mirror_turns_the_other_way(finder: Landmarks, crops: Images) -> None:
     points = finder(crops)
-    metrics = (LandmarkError(), EyeOpeningDifference(), MouthOpeningDifference())
-    for metric in metrics:
-        metric.update(landmarks=points, anonymized_landmarks=points, identities=torch.arange(len(points)))
-        assert metric.compute().value == 0
-    assert pose_difference(points, points, SIZE, SIZE).abs().max() == 0
+    for measure in (landmark_error, eye_opening_difference, mouth_opening_difference):
+        assert measure(points, points).abs().max() == 0
+    assert turned(points, points, SIZE, SIZE).abs().max() == 0
     yaws = []
     for part in (points, finder(crops.flip(-1))):
         rotations = [Rotation.from_matrix(head_rotation(face.numpy(), SIZE, SIZE)) for face in part]

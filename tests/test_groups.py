@@ -21,7 +21,9 @@ def test_each_group_has_its_rank_1_and_the_run_the_gap() -> None:
         ("False", 0.5, 10, 5),
         ("True", 1.0, 10, 5),
     ]
-    gap = found.metrics["privacy/dlib/rank1_gap@glasses"]
+    (figure,) = found.figures
+    assert figure.name == "privacy/dlib/rank1_gap@glasses"
+    gap = figure.interval
     assert gap.value == pytest.approx(0.5)
     assert gap.low <= 0.5 <= gap.high
 
@@ -31,13 +33,12 @@ def test_small_groups_are_left_out_with_a_reason() -> None:
     label = np.array(["a"] * 5 + ["b"] * 4)
     found = by_groups({("linkage", "dlib"): outcome([1] * 9, people)}, {"kind": label, "name": np.array(people)})
     assert [row["group"] for row in found.rows] == ["a"]
-    assert not found.metrics
-    assert found.absent == {
+    assert {figure.name: figure.absent for figure in found.figures} == {
         "privacy/dlib/linkage/rank1_gap@kind": "fewer than two groups of 5 people or more",
         "privacy/dlib/linkage/rank1_gap@name": "fewer than two groups of 5 people or more",
     }
     many = by_groups({("naive", "dlib"): outcome([1] * 13, list(range(13)))}, {"name": np.arange(13)})
-    assert "13 values" in many.absent["privacy/dlib/rank1_gap@name"]
+    assert "13 values" in many.figures[0].absent
 
 
 def test_an_unknown_label_is_refused() -> None:

@@ -10,12 +10,13 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from sklearn.metrics import accuracy_score, top_k_accuracy_score
 from torch.nn import functional as F
 
+from veil.evaluation.flags import raise_flags
 from veil.metrics.comparison import rank
-from veil.metrics.flags import raise_flags
+from veil.metrics.image import COVERAGE, coverage, detected, psnr, ssim
 from veil.metrics.intervals import Interval, bootstrap_mean, bootstrap_quantile, people_mean
-from veil.metrics.privacy import Accuracy, ClearAccuracy, Fooled, IdentityCosine
-from veil.metrics.utility import PSNR, SSIM, Coverage, Detected
-from veil.panel import PICTURE, assign, values
+from veil.metrics.measure import CLEAR, Figure, PerFace
+from veil.metrics.privacy import ACCURACY, FOOLED, accuracy, clear_accuracy, cosine, fooled
+from veil.panel import PICTURE, assign, figure_of, values
 from veil.types import Faces, view
 
 
@@ -40,7 +41,7 @@ def test_rank_counts_ties_against_the_attacker() -> None:
 def test_accuracy_equals_scikit_learn(scores: tuple[torch.Tensor, torch.Tensor]) -> None:
     logits, identities = scores
     expected = accuracy_score(identities, logits.argmax(dim=1))
-    for metric, name in ((Accuracy(), "anonymized_logits"), (ClearAccuracy(), "logits")):
+    for metric, name in ((PerFace(accuracy), "anonymized_logits"), (PerFace(clear_accuracy), "logits")):
         for part in (slice(0, 7), slice(7, 60)):
             metric.update(**{name: logits[part]}, identities=identities[part])
         assert metric.compute().value == pytest.approx(expected)
@@ -49,7 +50,7 @@ def test_accuracy_equals_scikit_learn(scores: tuple[torch.Tensor, torch.Tensor])
 
 def test_fooled_is_of_those_recognised_before() -> None:
     right, wrong = [9.0, 0.0], [0.0, 9.0]
-    metric = Fooled()
+    metric = PerFace(fooled)
     metric.update(
         logits=torch.tensor([right, right, right, wrong]),
         anonymized_logits=torch.tensor([right, wrong, wrong, wrong]),
@@ -60,16 +61,16 @@ def test_fooled_is_of_those_recognised_before() -> None:
 
 
 def test_a_figure_that_concerns_no_face_is_absent() -> None:
-    metric = Fooled()
+    metric = PerFace(fooled)
     metric.update(
         logits=torch.tensor([[0.0, 1.0]]), anonymized_logits=torch.tensor([[1.0, 0.0]]), identities=torch.tensor([0])
     )
     assert metric.compute() is None
-    assert metric.undefined
+    assert metric.measure.undefined
 
 
 def test_identity_cosine_by_hand() -> None:
-    metric = IdentityCosine()
+    metric = PerFace(cosine)
     metric.update(
         embeddings=torch.tensor([[1.0, 0.0], [0.6, 0.8]]),
         anonymized_embeddings=torch.tensor([[0.0, 1.0], [0.6, 0.8]]),
@@ -81,31 +82,28 @@ def test_identity_cosine_by_hand() -> None:
 def test_ssim_and_psnr_of_the_view_equal_scikit_image(faces: Faces) -> None:
     clear = F.interpolate(faces.images, 256, mode="bilinear")
     noisy = (clear + 0.1 * torch.randn(clear.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 1)
-    ssim, psnr = SSIM(), PSNR()
-    for metric in (ssim, psnr):
+    similarity, ratio = PerFace(ssim), PerFace(psnr)
+    for metric in (similarity, ratio):
         metric.update(images=clear, anonymized=noisy, identities=faces.identities)
     pairs = list(zip(view(clear).double().numpy(), view(noisy).double().numpy(), strict=True))
     options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "full": True}
     maps = [structural_similarity(a, b, channel_axis=0, data_range=1, **options)[1] for a, b in pairs]
-    assert ssim.compute().value == pytest.approx(np.mean(maps), abs=1e-3)  # they mirror the border differently
+    assert similarity.compute().value == pytest.approx(np.mean(maps), abs=1e-3)  # they mirror the border differently
     expected = [peak_signal_noise_ratio(a, b, data_range=1) for a, b in pairs]
-    assert psnr.compute().value == pytest.approx(np.mean(expected), abs=1e-4)
+    assert ratio.compute().value == pytest.approx(np.mean(expected), abs=1e-4)
 
 
 def test_psnr_of_equal_images_is_absent(faces: Faces) -> None:
-    metric = PSNR()
+    metric = PerFace(psnr)
     metric.update(images=faces.images, anonymized=faces.images, identities=faces.identities)
     assert metric.compute() is None
 
 
 def test_detected_and_coverage_by_hand() -> None:
-    detected, coverage = Detected(), Coverage()
-    detected.update(found=torch.tensor([True, False, True, True]), identities=torch.tensor([0, 0, 1, 2]))
-    assert detected.compute().value == 0.75
+    assert detected(torch.tensor([True, False, True, True])).tolist() == [1, 0, 1, 1]
     masks = torch.zeros(2, 1, 16, 16, dtype=torch.bool)
     view(masks)[0, 0, :5] = True
-    coverage.update(masks=masks, identities=torch.tensor([0, 1]))
-    assert coverage.compute().value == 0.25
+    assert coverage(masks).tolist() == [0.5, 0]
 
 
 def test_interval_resamples_people_like_scipy() -> None:
@@ -168,34 +166,40 @@ def test_interval_ignores_order_and_needs_a_number() -> None:
 
 
 def test_flags_say_what_failed() -> None:
-    good = {"check/coverage": Interval(0.25, 0.25, 0.25, 80), "clear/facenet/accuracy": Interval(1, 0.9, 1, 80)}
+    def clear(*interval: float) -> Figure:
+        return Figure(ACCURACY, Interval(*interval), "facenet", condition=CLEAR)
+
+    covered = Figure(COVERAGE, Interval(0.25, 0.25, 0.25, 80))
+    good = [covered, clear(1, 0.9, 1, 80), Figure(FOOLED, "no clear probe is recognised", "facenet")]
     quiet = {"unchanged": 0, "faces": 80, "ratio": 0.25, "cells": 256, "not_found": [], "single_photo": 0}
     assert raise_flags(good, **quiet) == []
-    assert "80 of 80" in raise_flags(good, **quiet | {"unchanged": 80})[0]
-    assert "coverage 0.2500 is not the ratio 0.5" in raise_flags(good, **quiet | {"ratio": 0.5})[0]
+    assert "80 of 80" in raise_flags(good, **quiet | {"unchanged": 80})[0].text
+    assert "coverage 0.2500 is not the ratio 0.5" in raise_flags(good, **quiet | {"ratio": 0.5})[0].text
     assert raise_flags(good, **quiet | {"ratio": 0.5}, smallest=True) == []
-    assert "coverage" in raise_flags(good, **quiet | {"ratio": 0.1}, smallest=True)[0]
-    assert "s2/3" in raise_flags(good, **quiet | {"not_found": ["s2/3"]})[0]
-    assert "3 people have one photo" in raise_flags(good, **quiet | {"single_photo": 3})[0]
-    weak = good | {"clear/facenet/accuracy": Interval(0.5, 0.4, 0.6, 80)}
-    assert "weak recogniser: clear/facenet/accuracy is 0.500" in raise_flags(weak, **quiet)[0]
-    assert "same face for every seed" in raise_flags(good, **quiet, same_for_every_seed=True)[0]
+    assert "coverage" in raise_flags(good, **quiet | {"ratio": 0.1}, smallest=True)[0].text
+    assert "s2/3" in raise_flags(good, **quiet | {"not_found": ["s2/3"]})[0].text
+    assert "3 people have one photo" in raise_flags(good, **quiet | {"single_photo": 3})[0].text
+    weak = [covered, clear(0.5, 0.4, 0.6, 80)]
+    assert "weak recogniser: clear/facenet/accuracy is 0.500" in raise_flags(weak, **quiet)[0].text
+    assert "same face for every seed" in raise_flags(good, **quiet, same_for_every_seed=True)[0].text
     known = raise_flags(good, **quiet, trained_on={"inpainter x": 3, "dlib": 0}, people=30)
-    assert known == ["inpainter x was trained on 3 of the 30 evaluated people: its figures flatter it"]
+    assert [flag.text for flag in known] == [
+        "inpainter x was trained on 3 of the 30 evaluated people: its figures flatter it"
+    ]
     assert raise_flags(good, **quiet, formats=["jpeg"]) == []
-    assert "mixed image formats (jpeg, png)" in raise_flags(good, **quiet, formats=["jpeg", "png"])[0]
-    wide = good | {"privacy/facenet/fooled": Interval(0.5, 0.3, 0.7, 80)}
-    assert "+-20 points" in raise_flags(wide, **quiet)[0]
+    assert "mixed image formats (jpeg, png)" in raise_flags(good, **quiet, formats=["jpeg", "png"])[0].text
+    (wide,) = raise_flags([*good[:2], Figure(FOOLED, Interval(0.5, 0.3, 0.7, 80), "facenet")], **quiet)
+    assert "+-20 points" in wide.text
+    assert wide.figures == ("privacy/facenet/fooled",)
 
 
 def test_metrics_are_named_after_their_recogniser_and_not_merged() -> None:
-    template = instantiate(compose_config().metrics)
-    asked = assign(template, "facenet", ["dlib"])
-    assert {"privacy/facenet/cosine", "privacy/facenet/fooled"} <= set(asked["facenet"])
-    assert "privacy/dlib/cosine" in asked["dlib"]
-    assert "privacy/dlib/fooled" not in asked["dlib"]  # it has no classifier
-    assert "utility/ssim" in asked[PICTURE]
-    assert not any("{" in name for metrics in asked.values() for name in metrics)
+    asked = assign(instantiate(compose_config().metrics), "facenet", ["dlib"])
+    names = {subject: {figure_of(metric, subject, None).name for metric in asked[subject]} for subject in asked}
+    assert {"clear/facenet/accuracy", "privacy/facenet/cosine", "privacy/facenet/fooled"} <= names["facenet"]
+    assert "privacy/dlib/cosine" in names["dlib"]
+    assert "privacy/dlib/fooled" not in names["dlib"]  # it has no classifier
+    assert "utility/ssim" in names[PICTURE]
     evidence = {
         "images": torch.zeros(2, 3, 256, 256),
         "anonymized": torch.ones(2, 3, 256, 256),
@@ -205,7 +209,7 @@ def test_metrics_are_named_after_their_recogniser_and_not_merged() -> None:
         "identities": torch.tensor([0, 1]),
         "found": torch.tensor([True, True]),
     }
-    columns = values(asked[PICTURE], **evidence)
+    columns = values(PICTURE, asked[PICTURE], **evidence)
     assert columns["check/coverage"] == [0, 0]
     assert columns["utility/detected"] == [1, 1]
     assert columns["utility/landmarks_found"] == [0, 0]
@@ -213,4 +217,6 @@ def test_metrics_are_named_after_their_recogniser_and_not_merged() -> None:
 
 def test_a_judge_that_is_the_white_box_is_flagged() -> None:
     quiet = {"unchanged": 0, "faces": 80, "ratio": 0.25, "cells": 256, "not_found": [], "single_photo": 0}
-    assert raise_flags({}, **quiet, not_held_out=["dlib"]) == ["judge dlib is a white box: it is not held out"]
+    assert [flag.text for flag in raise_flags([], **quiet, not_held_out=["dlib"])] == [
+        "judge dlib is a white box: it is not held out"
+    ]

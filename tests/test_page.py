@@ -1,6 +1,5 @@
 """The page of a run, as files and in a real browser without network."""
 
-import csv
 import html
 import json
 import re
@@ -16,6 +15,13 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from veil.config import InputError, held_out
+from veil.evaluation.results import Flag, Results, read_manifest, write_manifest, write_results
+from veil.metrics.bits import BITS
+from veil.metrics.comparison import RANKS
+from veil.metrics.image import PSNR
+from veil.metrics.intervals import Interval
+from veil.metrics.measure import CLEAR, WORST, Figure, by_name
+from veil.metrics.privacy import COSINE
 from veil.report.page import write_page
 from veil.store import write_csv
 
@@ -23,8 +29,8 @@ PEOPLE = 6
 ORIGINAL = "secret-name"  # as in a folder of photos
 
 
-def interval(value: float) -> dict[str, float]:
-    return {"value": value, "low": value - 0.05, "high": value + 0.05, "n": 12}
+def interval(value: float) -> Interval:
+    return Interval(value, value - 0.05, value + 0.05, 12)
 
 
 @pytest.fixture
@@ -40,7 +46,7 @@ def folder(tmp_path: Path) -> Path:
         measured = {"privacy/dlib/rank1": float(number < 3), "privacy/dlib/cosine": number / 12}
         rows.append({"key": f"{ORIGINAL}/{number}", "person": ORIGINAL, "label": number // 2, "unchanged": False})
         rows[-1] |= measured | files
-    write_csv(rows, folder / "manifest.csv")
+    write_manifest(folder, rows)
     config = {
         "ratio": 0.25, "cells": None, "seed": 0, "image_format": "png", "split": {"gallery": 0.8},
         "recognizer": {"_target_": "a"}, "judges": {"dlib": {"_target_": "b"}},
@@ -48,19 +54,22 @@ def folder(tmp_path: Path) -> Path:
                     "inpainter": "fill"},
     }  # fmt: skip
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(config)))
-    contents = {
-        "metrics": {
-            "privacy/worst/rank1": interval(0.7),
-            "privacy/dlib/linkage/rank1": interval(0.7),
-            "clear/dlib/rank1": interval(0.9),
-            "utility/psnr": interval(20.0),
-        },
-        "flags": ["wide interval: privacy/worst/rank1 is known to +-12 points only", "<b>not markup</b>"],
-        "absent": {"privacy/dlib/bits": "too few people"},
-        "faces": {"people": PEOPLE, "gallery": 18, "probes": 12, "not_found": []},
-        "timings": {"mask": 1.25},
-    }
-    (folder / "metrics.json").write_text(json.dumps(contents))
+    figures = [
+        Figure(RANKS[1], interval(0.7), WORST, source="privacy/dlib/linkage/rank1"),
+        Figure(RANKS[1], interval(0.3), "dlib", "naive"),
+        Figure(RANKS[1], interval(0.7), "dlib", "linkage"),
+        Figure(RANKS[1], interval(0.9), "dlib", condition=CLEAR),
+        Figure(RANKS[1], interval(0.9), "facenet", condition=CLEAR),
+        Figure(COSINE, interval(0.5), "dlib"),
+        Figure(PSNR, interval(20.0)),
+        Figure(BITS, "too few people", "dlib", "naive"),
+    ]
+    flags = [
+        Flag("wide interval", "privacy/worst/rank1 is known to +-12 points only", ("privacy/worst/rank1",)),
+        Flag("other", "<b>not markup</b>"),
+    ]
+    faces = {"people": PEOPLE, "gallery": 18, "probes": 12, "not_found": []}
+    write_results(folder, Results(by_name(figures), flags, faces, timings={"mask": 1.25}))
     generator = np.random.default_rng(0)
     scores = {"thresholds/dlib": np.array([[1e-2, 0.4], [1e-3, 0.5]])}
     for faces, mean in (("clear", 0.8), ("naive", 0.3), ("linkage", 0.6)):
@@ -181,7 +190,7 @@ def test_originals_only_when_asked(folder: Path) -> None:
 def test_what_is_missing_is_said_and_makes_the_page_small(folder: Path, tmp_path: Path) -> None:
     (folder / "scores.npz").unlink()
     (folder / "manifest.csv").unlink()
-    change(folder, metrics={}, absent={}, flags=[], faces={}, timings={})
+    change(folder, figures={}, flags=[], faces={}, timings={})
     page = write_page(folder)
     said = text(page)
     for missing in ("holds no scores.npz", "manifest.csv is not in", "holds no timings", "says nothing about privacy"):
@@ -216,9 +225,8 @@ def test_groups_and_what_the_reversal_rebuilt_are_shown(folder: Path) -> None:
     write_csv(
         [group | {"group": "False", "rank1": 0.25}, group | {"group": "True", "rank1": 0.5}], folder / "groups.csv"
     )
-    with (folder / "manifest.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    write_csv([row | {"rebuilt": row["result"]} for row in rows], folder / "manifest.csv")
+    rows = read_manifest(folder)
+    write_manifest(folder, [row | {"rebuilt": row["result"]} for row in rows])
     page = write_page(folder)
     said = text(page)
     assert "naive by dlib" in said
@@ -230,11 +238,10 @@ def test_how_much_each_face_took_is_drawn(folder: Path, tmp_path: Path) -> None:
     assert "How much it takes" not in text(write_page(folder))
     config = OmegaConf.load(folder / "config.yaml")
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.merge(config, {"minimal": 0.001})))
-    with (folder / "manifest.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_manifest(folder)
     for number, row in enumerate(rows):
         row |= {"minimal/ratio": min(0.05 * number, 0.5), "minimal/hidden": float(number <= 10)}
-    write_csv(rows, folder / "manifest.csv")
+    write_manifest(folder, rows)
     page = write_page(folder)
     assert "half needed at most 25 %" in text(page)
     assert "91.7 % of faces could be hidden" in text(page)

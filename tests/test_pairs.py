@@ -15,7 +15,6 @@ from torch.nn import functional as F
 from veil.config import Config, InputError
 from veil.metrics.pairs import (
     Folds,
-    acceptance,
     accuracy,
     all_pairs,
     best_threshold,
@@ -23,6 +22,7 @@ from veil.metrics.pairs import (
     fold_accuracies,
     read_pairs,
 )
+from veil.metrics.verification import acceptance
 from veil.tasks.verify import verify
 
 Configure = Callable[..., Config]
@@ -168,9 +168,9 @@ def test_a_run_of_drawn_pairs(small_run: Configure) -> None:
     config = small_run("task=verify", "task.folds=3", "task.each=4")
     folder = verify(config)
     figures = json.loads((folder / "metrics.json").read_text())
-    assert figures["metrics"]["verification/facenet/accuracy"]["n"] == 24
-    assert figures["metrics"]["verification/facenet/auc"]["value"] > 0.95
-    assert len(figures["folds"]["facenet"]["accuracies"]) == 3
+    assert figures["figures"]["verification/facenet/pair_accuracy"]["n"] == 24
+    assert figures["figures"]["verification/facenet/auc"]["value"] > 0.95
+    assert len(figures["details"]["folds"]["facenet"]["accuracies"]) == 3
     assert len((folder / "pairs.csv").read_text().splitlines()) == 25
     assert figures["faces"]["pairs_left_out"] == 0
     assert figures["flags"] == []
@@ -189,6 +189,7 @@ def test_official_pairs_that_are_not_there_are_counted(small_run: Configure, pho
     folder = verify(small_run("task=verify", *data, f"task.pairs={tmp_path / 'pairs.txt'}"))
     figures = json.loads((folder / "metrics.json").read_text())
     assert figures["faces"]["pairs"] == 7
-    assert figures["flags"] == ["1 of 8 pairs have a photo without a face or not in the data"]
+    (flag,) = figures["flags"]
+    assert flag["text"] == "1 of 8 pairs have a photo without a face or not in the data"
     first = (folder / "pairs.csv").read_text().splitlines()[1].split(",")
     assert first[:4] == ["s1/s1_0001", "s1/s1_0002", "True", "0"]

@@ -5,16 +5,21 @@ from typing import Any
 
 import pytest
 
+from veil.evaluation.results import Results, write_manifest
+from veil.metrics.comparison import RANKS
+from veil.metrics.intervals import Interval
+from veil.metrics.measure import Figure, by_name
 from veil.report.pairs import paired_rows
-from veil.store import write_csv
 
 
 def run(folder: Path, masker: str, ratio: float, named: list[float]) -> dict[str, Any]:
     folder.mkdir()
     rows = [{"key": str(i), "label": i // 2, "privacy/dlib/rank1": value} for i, value in enumerate(named)]
-    write_csv(rows, folder / "manifest.csv")
+    write_manifest(folder, rows)
+    figure = Figure(RANKS[1], Interval(0.5, 0.4, 0.6, 12), "dlib", "naive")
+    results = Results(by_name([figure]))
     alike = {"data": "att", "recognizer": "facenet", "inpainter": "fill", "seed": 0}
-    return {**alike, "masker": masker, "ratio": ratio, "folder": str(folder)}
+    return {**alike, "masker": masker, "ratio": ratio, "folder": str(folder), "results": results}
 
 
 def test_runs_that_differ_in_the_masker_alone_are_compared(tmp_path: Path) -> None:

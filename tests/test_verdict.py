@@ -1,8 +1,12 @@
 """A run in a sentence."""
 
-from typing import Any
-
 from veil.config import held_out
+from veil.evaluation.results import Flag, Results
+from veil.metrics.comparison import RANKS
+from veil.metrics.image import COVERAGE, DETECTED, SSIM
+from veil.metrics.intervals import Interval
+from veil.metrics.measure import CLEAR, WORST, Figure, Measure, by_name
+from veil.metrics.privacy import FOOLED
 from veil.report.verdict import attacks, verdict
 
 CONFIG = {
@@ -13,28 +17,28 @@ CONFIG = {
 }
 
 
-def figure(value: float, low: float = 0.1, high: float = 0.9) -> dict[str, float]:
-    return {"value": value, "low": low, "high": high, "n": 80}
+def share(measure: Measure, value: float, *place: str, low: float = 0.1, high: float = 0.9, **more: str) -> Figure:
+    return Figure(measure, Interval(value, low, high, 80), *place, **more)
 
 
-def said(metrics: dict[str, Any], **changes: Any) -> str:
-    figures = {"metrics": metrics, "flags": [], "absent": {}, "faces": {"people": 40}} | changes
-    return verdict(figures, CONFIG).replace("\N{NO-BREAK SPACE}", " ")
+def said(*figures: Figure, flags: int = 0) -> str:
+    results = Results(by_name(figures), [Flag("one", "one")] * flags, {"people": 40})
+    return verdict(results, CONFIG).replace("\N{NO-BREAK SPACE}", " ")
 
 
-FULL = {
-    "check/coverage": figure(0.25),
-    "clear/dlib/rank1": figure(1.0),
-    "privacy/dlib/rank1": figure(0.2),
-    "privacy/dlib/linkage/rank1": figure(0.71),
-    "privacy/facenet/rank1": figure(0.9),
-    "privacy/worst/rank1": figure(0.71, 0.62, 0.8),
-    "utility/ssim": figure(0.614),
-}
+WORST_RANK1 = share(RANKS[1], 0.71, WORST, low=0.62, high=0.8, source="privacy/dlib/linkage/rank1")
+REST = (
+    share(COVERAGE, 0.25),
+    share(RANKS[1], 1.0, "dlib", condition=CLEAR),
+    share(RANKS[1], 0.2, "dlib", "naive"),
+    share(RANKS[1], 0.71, "dlib", "linkage"),
+    share(RANKS[1], 0.9, "facenet", "naive"),
+    share(SSIM, 0.614),
+)
 
 
 def test_the_worst_attack_is_named_with_its_interval_ceiling_and_chance() -> None:
-    assert said(FULL) == (
+    assert said(WORST_RANK1, *REST) == (
         "With 25 % of the face repainted, the worst attack (linkage on dlib) still names the person in 71 % (62 to "
         "80 %) of photos, against 100 % of clear photos and 2.5 % by chance; the face keeps an SSIM of 0.61. An attack "
         "that was not tried may do better."
@@ -42,14 +46,13 @@ def test_the_worst_attack_is_named_with_its_interval_ceiling_and_chance() -> Non
 
 
 def test_a_missing_worst_figure_is_said_and_the_white_box_does_not_stand_in_for_a_judge() -> None:
-    rest = {name: value for name, value in FULL.items() if name != "privacy/worst/rank1"}
-    sentence = said(rest, absent={"privacy/worst/rank1": "no judge is held out"})
+    sentence = said(Figure(RANKS[1], "no judge is held out", WORST), *REST)
     assert "(linkage on dlib) still names the person in 71 % (10 to 90 %)" in sentence
     assert "(privacy/worst/rank1) is missing: no judge is held out." in sentence
 
 
 def test_the_white_box_alone_is_said_to_flatter() -> None:
-    sentence = said({"privacy/facenet/rank1": figure(0.05), "privacy/facenet/fooled": figure(0.95)})
+    sentence = said(share(RANKS[1], 0.05, "facenet", "naive"), share(FOOLED, 0.95, "facenet"))
     assert "With 30 % of the face repainted" in sentence  # the ratio, for no coverage was measured
     assert "(naive on facenet) still names the person in 5 %" in sentence
     assert "No held-out judge attacked; the white box flatters" in sentence
@@ -57,19 +60,19 @@ def test_the_white_box_alone_is_said_to_flatter() -> None:
 
 
 def test_no_attack_is_no_claim() -> None:
-    sentence = said({"utility/detected": figure(0.5)}, flags=["one"])
+    sentence = said(share(DETECTED, 0.5), flags=1)
     assert "nobody was asked who it is: this run says nothing about privacy" in sentence
     assert "by chance" not in sentence
     assert "1 flag is raised" in sentence
 
 
 def test_no_sentence_says_safe() -> None:
-    for metrics in (FULL, {}, {"privacy/worst/rank1": figure(0.0, 0.0, 0.05)}):
-        assert "safe" not in said(metrics)
-        assert said(metrics).endswith("An attack that was not tried may do better.")
+    for figures in ((WORST_RANK1, *REST), (), (share(RANKS[1], 0.0, WORST, low=0.0, high=0.05),)):
+        assert "safe" not in said(*figures)
+        assert said(*figures).endswith("An attack that was not tried may do better.")
 
 
 def test_a_judge_that_is_the_white_box_is_not_held_out() -> None:
     assert held_out(CONFIG) == {"dlib"}
-    found = attacks(FULL, {"dlib"})
-    assert [(attack.name, attack.judge) for attack in found] == [("naive", "dlib"), ("linkage", "dlib")]
+    found = attacks(REST, {"dlib"})
+    assert [(figure.attack, figure.subject) for figure in found] == [("naive", "dlib"), ("linkage", "dlib")]

@@ -7,7 +7,7 @@ import torch
 
 from veil.maskers.budget import budget
 from veil.maskers.keep import Part, protected
-from veil.maskers.minimal import smallest_masks, unknown
+from veil.maskers.minimal import COLUMNS, smallest_masks, unknown
 from veil.panel import Panel
 from veil.pictures import as_saved
 from veil.progress import Stages
@@ -80,6 +80,6 @@ class Anonymization(pl.LightningModule):
         rows = [{"requested": self.ratio, **row} for row in self.panel.rows(faces, masks, anonymized)]
         if self.minimal:
             for row, hidden in zip(rows, unknown(anonymized, faces.identities, self.panel.whitebox), strict=True):
-                row |= {"minimal/ratio": row["achieved"], "minimal/hidden": float(hidden)}
+                row |= zip(COLUMNS, (row["achieved"], float(hidden)), strict=True)
         with self.stages.clock("write"):
             self.keep(faces, masks, anonymized, rows)

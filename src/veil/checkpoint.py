@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from torch import nn
 
 from veil.config import InputError
 from veil.data.faces import Enrolment
-from veil.metrics.intervals import Interval
+from veil.metrics.measure import Figure, by_name
 from veil.recognizers.weights import State, read_state, write_state
 
 NAME = "checkpoint.safetensors"
@@ -50,13 +50,13 @@ def write_checkpoint(
     head: nn.Linear,
     trunk: State,
     split: str,
-    metrics: Mapping[str, Interval],
+    metrics: Iterable[Figure],
     details: Mapping[str, Any],
 ) -> None:
     """Write `checkpoint.safetensors` and `checkpoint.json`."""
     state = {f"{HEAD}{name}": value.detach().cpu() for name, value in head.state_dict().items()}
     write_state(state | {f"{TRUNK}{name}": value.cpu() for name, value in trunk.items()}, folder / NAME)
-    figures = {name: interval._asdict() for name, interval in metrics.items()}
+    figures = {name: figure.to_json() for name, figure in by_name(metrics).items()}
     contents = {"split": split, **details, "metrics": figures, "revision": revision()}
     (folder / NAME).with_suffix(".json").write_text(json.dumps(contents, indent=2))
 

@@ -1,40 +1,44 @@
 """The white box, the judges, and what each is asked about a batch of faces."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
-from torchmetrics import Metric, MetricCollection
 
 from veil.data.align import face_detector, find_faces
 from veil.judge import Judge
 from veil.landmarks import Landmarks
-from veil.metrics.intervals import PeopleMean
-from veil.metrics.utility import coverage
+from veil.metrics.image import coverage
+from veil.metrics.intervals import Interval
+from veil.metrics.measure import Figure, PerFace, PerFaceFunction, name_of
 from veil.pictures import to_pixels
 from veil.progress import Stages
 from veil.recognizers.whitebox import WhiteBox
 from veil.store import Row
 from veil.types import Faces, Images, Masks
 
-PICTURE = ""  # asks about the picture, not about a recogniser
+PICTURE = ""  # the subject of what is asked about the picture, not about a recogniser
+
+Asked = dict[str, list[PerFace]]  # by subject
 
 
-def assign(template: MetricCollection, whitebox: str, judges: list[str]) -> dict[str, MetricCollection]:
-    """Who is asked what: a name with `{recognizer}` is for the white box, with `{judge}` for it and every judge."""
-    asked: dict[str, dict[str, Metric]] = {name: {} for name in (PICTURE, whitebox, *judges)}
-    for name, metric in template.items():
-        if "{judge}" in name:
-            for judge in (whitebox, *judges):
-                asked[judge][name.format(judge=judge)] = metric.clone()
-        elif "{recognizer}" in name:
-            asked[whitebox][name.format(recognizer=whitebox)] = metric
-        else:
-            asked[PICTURE][name] = metric
-    return {name: MetricCollection(dict(metrics), compute_groups=False) for name, metrics in asked.items()}
+def assign(functions: Mapping[str, PerFaceFunction], whitebox: str, judges: Iterable[str]) -> Asked:
+    """Who is asked what: of the picture, of every recogniser, or of the white box alone, as each function says."""
+    asked: Asked = {subject: [] for subject in (PICTURE, whitebox, *judges)}
+    for function in functions.values():
+        asks = PerFace(function).asked
+        subjects = {"picture": [PICTURE], "whitebox": [whitebox], "judge": [whitebox, *judges]}[asks]
+        for subject in subjects:
+            asked[subject].append(PerFace(function))
+    return asked
+
+
+def figure_of(metric: PerFace, subject: str, interval: Interval | None) -> Figure:
+    """A metric's figure; it is absent where no face has it."""
+    return Figure(metric.measure, interval or metric.measure.undefined, subject, condition=metric.condition)
 
 
 class Panel(nn.Module):
@@ -53,7 +57,7 @@ class Panel(nn.Module):
         whitebox: WhiteBox,
         whitebox_name: str,
         judges: Mapping[str, Judge],
-        asked: Mapping[str, MetricCollection],
+        asked: Asked,
         people: list[str],
         stages: Stages,
     ) -> None:
@@ -79,7 +83,7 @@ class Panel(nn.Module):
                 with self.stages.clock(f"judge {name}"):
                     evidence = self._evidence(name, faces, anonymized)
             with self.stages.clock("measure"):
-                columns |= values(metrics, identities=faces.identities, **evidence)
+                columns |= values(name, metrics, identities=faces.identities, **evidence)
             if name == self.whitebox_name:
                 predictions = [evidence[logits].argmax(dim=1).tolist() for logits in ("logits", "anonymized_logits")]
         unchanged = (anonymized == faces.images).flatten(1).all(dim=1).tolist()
@@ -114,12 +118,11 @@ class Panel(nn.Module):
         return torch.tensor([face is not None for face in faces], device=images.device)
 
 
-def values(metrics: MetricCollection, **evidence: Any) -> dict[str, list[float]]:
-    """Each metric's value for each face of a batch; the means are taken over the whole run, at its end."""
-    metrics.reset()
-    metrics.update(**evidence)
+def values(subject: str, metrics: Iterable[PerFace], **evidence: Any) -> dict[str, list[float]]:
+    """Each metric's value for each face of a batch, by its figure's name; the means are taken at the run's end."""
     columns: dict[str, list[float]] = {}
-    for name, metric in metrics.items():
-        assert isinstance(metric, PeopleMean)
-        columns[name] = metric.values[0].tolist()
+    for metric in metrics:
+        metric.reset()
+        metric.update(**evidence)
+        columns[name_of(metric.measure, subject, condition=metric.condition)] = metric.values[0].tolist()
     return columns

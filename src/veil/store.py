@@ -104,10 +104,6 @@ class RunFolder:
         """Whether the run has ended well."""
         return self.path.is_dir()
 
-    def metrics(self) -> dict[str, Any]:
-        """What `metrics.json` of a complete run holds."""
-        return json.loads((self.path / "metrics.json").read_text())
-
     @contextmanager
     def claimed(self, *, wait: bool = False) -> Iterator[None]:
         """Be the only process that makes this run while inside.

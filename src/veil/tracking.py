@@ -10,6 +10,7 @@ from urllib.parse import urlparse
 
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 
+from veil.evaluation.results import read_manifest, read_results
 from veil.progress import console
 from veil.store import RunFolder
 
@@ -59,12 +60,13 @@ def _logged_in() -> bool:
 
 def publish(logger: Logger, run: RunFolder) -> None:
     """Log a complete run: flat config, every figure with its interval, masks and results; then finish."""
-    figures = run.metrics()
+    results = read_results(run.path)
     logger.log_hyperparams(flat(run.config))
-    logger.log_metrics(flat(figures["metrics"]) | {"flags": len(figures["flags"])})
+    figures = {name: figure.interval._asdict() for name, figure in results.measured.items()}
+    logger.log_metrics(flat(figures) | {"flags": len(results.flags)})
     if isinstance(logger, VeilWandb):
         _log_pictures(logger, run)
-        logger.experiment.summary["flags"] = figures["flags"]
+        logger.experiment.summary["flags"] = list(map(str, results.flags))
         _log_confusions(logger, run)
     logger.finalize("success")
     if isinstance(logger, WandbLogger):
@@ -75,11 +77,9 @@ def publish(logger: Logger, run: RunFolder) -> None:
 
 
 def _log_pictures(logger: VeilWandb, run: RunFolder) -> None:
-    manifest = run.path / "manifest.csv"
-    if not manifest.exists():
+    rows = read_manifest(run.path)
+    if not rows:
         return
-    with manifest.open(newline="") as file:
-        rows = list(csv.DictReader(file))
     shown = rows[:: max(len(rows) // IMAGES, 1)][:IMAGES]
     for kind in ("mask", "result", *(["original"] if logger.originals else [])):
         logger.log_image(f"pictures/{kind}", [str(run.path / row[kind]) for row in shown])  # no names

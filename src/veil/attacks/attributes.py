@@ -4,8 +4,6 @@ The use that anonymised data is made for, where the data has labels that are tru
 2015, arXiv:1411.7766). Beside it stands the classifier trained on the same photos clear, the ceiling.
 """
 
-from collections.abc import Iterable
-
 import numpy as np
 from numpy import ndarray
 from sklearn.linear_model import LogisticRegression
@@ -13,42 +11,45 @@ from sklearn.linear_model import LogisticRegression
 from veil.attacks.material import Material
 from veil.attacks.parrot import together
 from veil.data.photos import UNLABELLED
-from veil.metrics.intervals import Interval, bootstrap_mean
+from veil.metrics.intervals import bootstrap_mean
+from veil.metrics.measure import ANONYMISED, CLEAR, Figure, Measure
 from veil.types import Embeddings
 
 PHOTOS = 4  # of each attacker person
-SEEN = ("anonymized", "clear")  # what the classifier is trained on
+ATTRIBUTES = Measure(
+    "attributes",
+    "balanced accuracy on clear photos of attribute classifiers trained on such photos; 0.5 is chance",
+    "utility",
+    "share",
+    (0, 1),
+    better="higher",
+)
 FEWEST = 10  # photos with, and without, an attribute, on either side; of fewer nothing is learnt or measured
 
 
-def unmeasured(judges: Iterable[str], reason: str) -> dict[str, str]:
-    """The figures of `attributes`, absent."""
-    return {f"utility/attributes/{judge}/{seen}": reason for judge in judges for seen in SEEN}
-
-
-def attributes(material: Material, unlabelled: str = UNLABELLED) -> tuple[dict[str, Interval], dict[str, str]]:
-    """`utility/attributes/<judge>/anonymized` and `.../clear`: balanced accuracy on clear probes, mean over attributes.
+def attributes(material: Material, unlabelled: str = UNLABELLED) -> list[Figure]:
+    """Balanced accuracy on clear probes, mean over attributes, of classifiers trained on anonymised and clear photos.
 
     Logistic regression on the judge's embeddings, trained on photos of the attacker people. An attribute that fewer
     than `FEWEST` photos have, or lack, is left out. Where the data has no labels, `unlabelled` is the reason.
     """
+    seen = {ANONYMISED: material.anonymized, CLEAR: material.clear}
+    places = [{"subject": judge, "condition": condition} for judge in material.recognizers for condition in seen]
     if not material.evaluation.probes.labels:
-        return {}, unmeasured(material.recognizers, unlabelled)
+        return [Figure(ATTRIBUTES, unlabelled, **place) for place in places]
     known, probes = together(material.attackers, PHOTOS), material.evaluation.probes
-    figures, absent = {}, {}
     people = np.array(probes.identities)
-    for judge in material.recognizers:
-        tested = material.clear(judge, probes).numpy()
-        for name, seen in zip(SEEN, (material.anonymized, material.clear), strict=True):
-            figure = f"utility/attributes/{judge}/{name}"
-            shares = accuracies(seen(judge, known), known.labels, tested, probes.labels)
-            if shares is None:
-                absent[figure] = (
-                    f"no attribute that {FEWEST} photos have and {FEWEST} lack, of the attacker's and clear"
-                )
-            else:
-                figures[figure] = bootstrap_mean(shares, people)
-    return figures, absent
+    found = []
+    for place in places:
+        judge = place["subject"]
+        learnt, tested = seen[place["condition"]](judge, known), material.clear(judge, probes).numpy()
+        shares = accuracies(learnt, known.labels, tested, probes.labels)
+        if shares is None:
+            reason = f"no attribute that {FEWEST} photos have and {FEWEST} lack, of the attacker's and clear"
+            found.append(Figure(ATTRIBUTES, reason, **place))
+        else:
+            found.append(Figure(ATTRIBUTES, bootstrap_mean(shares, people), **place))
+    return found
 
 
 def accuracies(

@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from veil.attacks.figures import Outcome, figures, headline, limits_of, outcome, prefix_of, score_arrays
+from veil.attacks.figures import RANK1, Outcome, figures, headline, limits_of, outcome, score_arrays
 from veil.attacks.groups import by_groups, chosen_labels
 from veil.attacks.material import Attempt, Material, clear_comparison
-from veil.metrics.intervals import Interval
+from veil.metrics.measure import CLEAR, Figure, name_of
 from veil.store import Row
 from veil.types import Images
 
@@ -18,8 +18,7 @@ Attack = Callable[[Material, str], Attempt]
 class Findings(NamedTuple):
     """Figures of a run's attacks."""
 
-    metrics: dict[str, Interval]
-    absent: dict[str, str]
+    figures: list[Figure]
     columns: list[Row]  # for each probe: rank-1 of each attack and judge
     scores: dict[str, np.ndarray]
     groups: list[Row]  # rank-1 by group of photos, where the data has labels
@@ -36,10 +35,10 @@ def campaign(
         groups: labels of the data by which rank-1 is split; `None` is every one.
 
     """
-    metrics: dict[str, Interval] = {}
-    absent: dict[str, str] = {}
+    found: list[Figure] = []
     scores: dict[str, np.ndarray] = {}
     cells: dict[tuple[str, str], Outcome] = {}
+    variants: set[str] = set()
     keys = list(material.evaluation.probes.keys)
     columns: list[Row] = [{} for _ in keys]
     labels = chosen_labels(material.evaluation.probes.labels, groups)
@@ -48,24 +47,22 @@ def campaign(
         for attack, run in attacks.items():
             attempt = run(material, judge)
             result = cells[attack, judge] = outcome(attempt.target, limits_of(attempt), attempt.attackers)
-            found, missing = figures(result, prefix_of(attack, judge))
-            metrics, absent = metrics | found, absent | missing
+            variants |= {attack} if attempt.variant else set()
+            found += figures(result, subject=judge, attack=attack)
             scores |= score_arrays(attack, judge, result)
             rebuilt = attempt.rebuilt if rebuilt is None else rebuilt
+            named = name_of(RANK1, judge, attack)
             for row, rank in zip(columns, result.ranks, strict=True):
-                row[f"{prefix_of(attack, judge)}/rank1"] = float(rank == 1)
+                row[named] = float(rank == 1)
         limits = limits_of_clear(material, judge)
         ceiling = clear_outcome(material, judge, limits)
-        found, missing = figures(ceiling, f"clear/{judge}")
-        metrics, absent = metrics | found, absent | missing
-        scores |= score_arrays("clear", judge, ceiling)
+        found += figures(ceiling, subject=judge, condition=CLEAR)
+        scores |= score_arrays(CLEAR, judge, ceiling)
         scores[f"thresholds/{judge}"] = np.array(list(limits.items())).reshape(-1, 2)
     if attacks:
-        found, missing = headline(metrics, cells, material.whitebox, held_out, keys)
-        metrics, absent = metrics | found, absent | missing
+        found += headline(found, cells, variants, material.whitebox, held_out, keys)
     split = by_groups(cells, labels)
-    metrics, absent = metrics | split.metrics, absent | split.absent
-    return Findings(metrics, absent, columns, scores, split.rows, rebuilt)
+    return Findings([*found, *split.figures], columns, scores, split.rows, rebuilt)
 
 
 def clear_outcome(material: Material, judge: str, limits: Mapping[float, float]) -> Outcome:

@@ -13,11 +13,12 @@ from safetensors.torch import load_file
 from torch import nn
 
 from veil.anonymization import Inpainter
-from veil.attacks.figures import figures, limits_of, outcome
+from veil.attacks.figures import RANK1, figures, limits_of, outcome
 from veil.attacks.material import BATCH, Material, attempt, clear_comparison
 from veil.data.faces import FaceSet, Side, moved
 from veil.metrics.comparison import Comparison
 from veil.metrics.intervals import Interval
+from veil.metrics.measure import CHANCE, CONTROL, Figure
 from veil.pictures import as_saved
 from veil.recognizers.embed import fingerprint
 from veil.recognizers.weights import write_state
@@ -28,8 +29,8 @@ Seen = dict[str, Embeddings]  # by judge
 
 def controls(
     material: Material, inpainters: Mapping[str, Inpainter], settings: Mapping[str, Any], cache: str
-) -> tuple[dict[str, Interval], dict[str, str]]:
-    """Figures `control/<inpainter>/<judge>/...` of the naive attack on wholly repainted views, and absent ones.
+) -> list[Figure]:
+    """The naive attack on wholly repainted views, by inpainter and judge, and chance.
 
     Their embeddings are computed once for a data set and kept: every run of a sweep has the same controls.
 
@@ -41,16 +42,15 @@ def controls(
     """
     probes = material.evaluation.probes
     people = len(set(material.evaluation.gallery.identities))
-    found = {"control/chance/rank1": Interval(1 / people, 1 / people, 1 / people, len(probes))}
-    absent: dict[str, str] = {}
+    chance = Interval(1 / people, 1 / people, 1 / people, len(probes))
+    found = [Figure(RANK1, chance, condition=CONTROL, control=CHANCE)]
     for name, inpainter in inpainters.items():
         see = partial(_embeddings, material, inpainter, settings[name], cache)
         for judge in material.recognizers:
             tried = attempt(material, judge, partial(_compare, material, name, see, judge))
             result = outcome(tried.target, limits_of(tried), tried.attackers)
-            measured, missing = figures(result, f"control/{name}/{judge}")
-            found, absent = found | measured, absent | missing
-    return found, absent
+            found += figures(result, subject=judge, condition=CONTROL, control=name)
+    return found
 
 
 def _compare(material: Material, name: str, see: Callable[[FaceSet], Seen], judge: str, side: Side) -> Comparison:

@@ -1,6 +1,6 @@
 """From what an attack and a judge make of the probes to figures with intervals."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -8,16 +8,23 @@ import torch
 from jaxtyping import Float, Int
 
 from veil.attacks.material import Attempt
-from veil.metrics.bits import bits_left, doubt_after, fit_temperature
-from veil.metrics.comparison import Comparison, recognition
+from veil.metrics.bits import BITS, bits_left, doubt_after, fit_temperature
+from veil.metrics.comparison import MRR, RANKS, Comparison, recognition
 from veil.metrics.intervals import Interval, bootstrap_mean
+from veil.metrics.measure import NAIVE, WORST, Figure, Measure
 from veil.metrics.paired import Column, paired_difference
-from veil.metrics.tail import worst_mean
-from veil.metrics.verification import FARS, Pairs, pairs, thresholds, verification
+from veil.metrics.tail import RANK1_OF_WORST, worst_mean
+from veil.metrics.verification import AREA, EQUAL_ERROR_RATE, TAR, Pairs, pairs, thresholds, verification
 
-RANKS = (1, 5, 10)
-HEADLINES = ("rank1", "tar@far=1e-3", "bits")
-VARIANTS = ("source_enrolled",)  # another threat than the headline's: the very photo is known to the attacker
+RANK1 = RANKS[1]
+HEADLINES = (RANK1, TAR[1e-3], BITS)
+TRANSFER_GAP = Measure(
+    "transfer_gap",
+    "rank-1 of the worst held-out judge less the white box's; below 0 the white box sees more",
+    "privacy",
+    bounds=(-1, 1),
+    prominence=1,
+)
 
 
 class Outcome(NamedTuple):
@@ -75,29 +82,25 @@ def seen(comparison: Comparison) -> Comparison:
     return comparison._replace(templates=comparison.templates[shown], enrolled=comparison.enrolled[shown])
 
 
-def figures(result: Outcome, prefix: str) -> tuple[dict[str, Interval], dict[str, str]]:
-    """Figures under `prefix`, and why others are absent."""
-    means = {f"rank{k}": (result.ranks <= k).astype(float) for k in RANKS if k < result.enrolled}
-    means["mrr"] = 1 / result.ranks
-    means |= {f"tar@far={far_name(far)}": share for far, share in result.accepted.items()}
-    found = {f"{prefix}/{name}": bootstrap_mean(values, result.people) for name, values in means.items()}
-    found[f"{prefix}/rank1@worst5"] = worst_mean(means.get("rank1", means["mrr"]), result.people)
-    absent = {
-        f"{prefix}/tar@far={far_name(far)}": "too few impostor pairs: fewer than 10 would lie above its threshold"
-        for far in FARS
-        if far not in result.accepted
-    }
+def figures(result: Outcome, **place: str) -> list[Figure]:
+    """Figures of an outcome; `place` says whose: `subject`, `attack`, `condition`, `control` of `Figure`."""
+    ranks = {measure: (result.ranks <= k).astype(float) for k, measure in RANKS.items() if k < result.enrolled}
+    means = {**ranks, MRR: 1 / result.ranks, **{TAR[far]: share for far, share in result.accepted.items()}}
+    found = [Figure(measure, bootstrap_mean(values, result.people), **place) for measure, values in means.items()]
+    found.append(Figure(RANK1_OF_WORST, worst_mean(means.get(RANK1, means[MRR]), result.people), **place))
+    few = "too few impostor pairs: fewer than 10 would lie above its threshold"
+    found += [Figure(measure, few, **place) for far, measure in TAR.items() if far not in result.accepted]
     if result.bits is None:
-        absent[f"{prefix}/bits"] = "no attacker people to calibrate the posterior on: split.attackers is 0"
+        reason = "no attacker people to calibrate the posterior on: split.attackers is 0"
+        found.append(Figure(BITS, reason, **place))
     else:
-        found[f"{prefix}/bits"] = bits_interval(result.bits, result.people)
+        found.append(Figure(BITS, bits_interval(result.bits, result.people), **place))
     if result.pairs is None:
         reason = "fewer than two people with a template in which the judge finds a face"
-        absent |= {f"{prefix}/{name}": reason for name in ("eer", "auc")}
-    else:
-        rates = verification(result.pairs)
-        found |= {f"{prefix}/eer": rates.equal_error_rate, f"{prefix}/auc": rates.area}
-    return found, absent
+        return found + [Figure(measure, reason, **place) for measure in (EQUAL_ERROR_RATE, AREA)]
+    rates = verification(result.pairs)
+    found.append(Figure(EQUAL_ERROR_RATE, rates.equal_error_rate, **place))
+    return [*found, Figure(AREA, rates.area, **place)]
 
 
 def bits_interval(bits: Float[np.ndarray, " p"], people: Int[np.ndarray, " p"]) -> Interval:
@@ -108,16 +111,6 @@ def bits_interval(bits: Float[np.ndarray, " p"], people: Int[np.ndarray, " p"]) 
     return Interval(max(0.0, mean.value), max(0.0, mean.low), max(0.0, mean.high), len(bits))
 
 
-def far_name(far: float) -> str:
-    """`1e-3`."""
-    return f"{far:.0e}".replace("e-0", "e-")
-
-
-def prefix_of(attack: str, judge: str) -> str:
-    """Where an attack's figures stand: the naive one's are the plain ones."""
-    return f"privacy/{judge}" if attack == "naive" else f"privacy/{judge}/{attack}"
-
-
 def limits_of(attempt: Attempt) -> Mapping[float, float]:
     """Thresholds set on clear impostor pairs of evaluated people."""
     clear = seen(attempt.clear)
@@ -126,50 +119,52 @@ def limits_of(attempt: Attempt) -> Mapping[float, float]:
 
 
 def headline(
-    metrics: Mapping[str, Interval],
+    found: Collection[Figure],
     cells: Mapping[tuple[str, str], Outcome],
+    variants: Collection[str],
     whitebox: str,
     held_out: Collection[str],
     keys: list[str],
-) -> tuple[dict[str, Interval], dict[str, str]]:
+) -> list[Figure]:
     """Worst case over attacks and held-out judges, and the transfer gap: the worst held-out judge's naive rank-1 less
     the white box's, which is negative where masks fool their own maker more than others.
 
     Each worst case has the interval of the attack and judge that it is of.
 
     Args:
+        found: the figures of all attacks and judges.
         cells: outcomes by attack and judge.
+        variants: attacks that pose another threat than the headline's.
         held_out: judges that took no part in making the masks.
         keys: of the probes.
 
     """
-    theirs = [(attack, judge) for attack, judge in cells if judge in held_out and attack not in VARIANTS]
+    theirs = [(attack, judge) for attack, judge in cells if judge in held_out and attack not in variants]
     reason = "no held-out judge: judges= some beside the white box and its surrogates"
-    worst, absent = {}, {}
-    for name in HEADLINES:
-        candidates = list(_named(metrics, theirs, name))
+    worst = []
+    for measure in HEADLINES:
+        candidates = [
+            figure
+            for figure in found
+            if figure.measure == measure and (figure.attack, figure.subject) in theirs and not figure.absent
+        ]
         if candidates:
-            worst[f"privacy/worst/{name}"] = max(candidates, key=lambda interval: interval.value)
+            most = max(candidates, key=lambda figure: figure.value)
+            worst.append(Figure(measure, most.interval, subject=WORST, source=most.name))
         else:
-            absent[f"privacy/worst/{name}"] = reason if not theirs else f"no held-out judge has {name}"
-    naive = [judge for attack, judge in theirs if attack == "naive"]
-    if not naive or ("naive", whitebox) not in cells:
-        return worst, absent | {"privacy/transfer_gap": reason if not theirs else "needs attacks.naive"}
+            missing = reason if not theirs else f"no held-out judge has {measure.name}"
+            worst.append(Figure(measure, missing, subject=WORST))
+    naive = [judge for attack, judge in theirs if attack == NAIVE]
+    if not naive or (NAIVE, whitebox) not in cells:
+        return [*worst, Figure(TRANSFER_GAP, reason if not theirs else "needs attacks.naive")]
 
     def column(judge: str) -> Column:
-        result = cells["naive", judge]
+        result = cells[NAIVE, judge]
         return Column(keys, (result.ranks == 1).astype(float), result.people)
 
     best = max(naive, key=lambda judge: column(judge).values.mean())
     gap = paired_difference(column(whitebox), column(best))
-    return worst | {"privacy/transfer_gap": Interval(gap.difference, gap.low, gap.high, gap.n)}, absent
-
-
-def _named(metrics: Mapping[str, Interval], cells: list[tuple[str, str]], name: str) -> Iterator[Interval]:
-    for attack, judge in cells:
-        figure = metrics.get(f"{prefix_of(attack, judge)}/{name}")
-        if figure:
-            yield figure
+    return [*worst, Figure(TRANSFER_GAP, Interval(gap.difference, gap.low, gap.high, gap.n))]
 
 
 def score_arrays(attack: str, judge: str, result: Outcome) -> dict[str, np.ndarray]:

@@ -6,11 +6,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy import ndarray
 
-from veil.attacks.figures import Outcome, prefix_of
+from veil.attacks.figures import Outcome
 from veil.config import InputError
 from veil.data.photos import UNLABELLED
-from veil.metrics.intervals import Interval
-from veil.metrics.tail import by_group
+from veil.metrics.measure import Figure
+from veil.metrics.tail import RANK1_GAP, by_group
 from veil.store import Row
 
 FEWEST = 5  # people in a group; of fewer nothing can be said
@@ -20,8 +20,7 @@ MOST = 12  # values of a label; one with more makes no groups
 class GroupFindings(NamedTuple):
     """Gaps are figures of the run; the groups themselves are rows of `groups.csv`."""
 
-    metrics: dict[str, Interval]
-    absent: dict[str, str]
+    figures: list[Figure]
     rows: list[Row]
 
 
@@ -50,7 +49,7 @@ def by_groups(cells: Mapping[tuple[str, str], Outcome], labels: Mapping[str, nda
         labels: one value a probe.
 
     """
-    found = GroupFindings({}, {}, [])
+    found = GroupFindings([], [])
     for (attack, judge), result in cells.items():
         for label, groups in labels.items():
             _one(found, attack, judge, result, label, groups)
@@ -58,26 +57,29 @@ def by_groups(cells: Mapping[tuple[str, str], Outcome], labels: Mapping[str, nda
 
 
 def _one(found: GroupFindings, attack: str, judge: str, result: Outcome, label: str, groups: ndarray) -> None:
-    name = f"{prefix_of(attack, judge)}/rank1_gap@{label}"
+    place = {"subject": judge, "attack": attack, "group": label}
     names = np.unique(groups)
     if len(names) > MOST:
-        found.absent[name] = f"{len(names)} values, of which more than {MOST} make no groups"
+        reason = f"{len(names)} values, of which more than {MOST} make no groups"
+        found.figures.append(Figure(RANK1_GAP, reason, **place))
         return
     large = [group for group in names if len(np.unique(result.people[groups == group])) >= FEWEST]
     kept = np.isin(groups, large)
     if len(large) < 2:
-        found.absent[name] = f"fewer than two groups of {FEWEST} people or more"
+        reason = f"fewer than two groups of {FEWEST} people or more"
+        found.figures.append(Figure(RANK1_GAP, reason, **place))
     if not kept.any():
         return
     means, gap = by_group((result.ranks[kept] == 1).astype(float), result.people[kept], groups[kept])
     if gap is not None:
-        found.metrics[name] = gap
-    place = {"attack": attack, "judge": judge, "label": label}
+        found.figures.append(Figure(RANK1_GAP, gap, **place))
     for group, mean in means.items():
         people = len(np.unique(result.people[groups.astype(str) == group]))
         found.rows.append(
             {
-                **place,
+                "attack": attack,
+                "judge": judge,
+                "label": label,
                 "group": group,
                 "rank1": mean.value,
                 "low": mean.low,

@@ -25,6 +25,7 @@ class Attempt(NamedTuple):
     clear: Comparison  # clear probes of the evaluated people against their clear gallery: sets thresholds
     attackers: Comparison | None  # as `target`, of attacker people: calibrates the posterior; None where there are none
     rebuilt: Images | None = None  # the evaluated people's probes as the attacker makes them out, where he does
+    variant: bool = False  # another threat than the headline's, which leaves it out
 
 
 class Anonymizer:

@@ -26,4 +26,4 @@ def source_enrolled(material: Material, judge: str) -> Attempt:
         probes = material.anonymized(judge, side.probes)
         return Comparison(probes, probed, torch.cat([templates, sources]), torch.cat([enrolled, probed]))
 
-    return attempt(material, judge, against_album)
+    return attempt(material, judge, against_album)._replace(variant=True)

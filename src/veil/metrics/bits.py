@@ -9,7 +9,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from veil.metrics.comparison import Comparison, in_columns, matches_in_chunks
+from veil.metrics.measure import Measure
 
+BITS = Measure("bits", "identity information left, in bits", "privacy", "bits", (0, None), better="lower", prominence=1)
 COLDEST, HOTTEST = 1e-3, 10.0  # temperatures that cosines can need: nearly the best match alone, nearly chance
 FITTED = 2**25  # cosines kept while the temperature is fitted: 128 MiB
 

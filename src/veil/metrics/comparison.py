@@ -7,8 +7,22 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from veil.metrics.measure import Measure
 from veil.types import Embeddings, Identities
 
+RANKS = {
+    k: Measure(
+        f"rank{k}",
+        f"the true person is {'the best match' if k == 1 else f'among the {words} best matches'}",
+        "privacy",
+        "share",
+        (0, 1),
+        better="lower",
+        prominence=prominence,
+    )
+    for k, words, prominence in ((1, "", 3), (5, "five", 1), (10, "ten", 0))
+}
+MRR = Measure("mrr", "mean of 1 / rank of the true person, 1 always first", "privacy", bounds=(0, 1), better="lower")
 CHUNK = 2**22  # cosines held at a time: 16 MiB, so that 200,000 probes need no more memory than 400
 
 

@@ -4,6 +4,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from veil.metrics.measure import Measure
+
+FID = Measure(
+    "fid",
+    "distance of the results from clear photos of other people, as Gaussians of the subject's features",
+    "utility",
+    bounds=(0, None),
+    better="lower",
+)
+
 
 def frechet_distance(features: Float[Tensor, "n d"], reference: Float[Tensor, "m d"]) -> float:
     """|mu1 - mu2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)), at least 0 (Heusel et al. 2017, arXiv:1706.08500).

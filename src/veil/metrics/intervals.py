@@ -3,11 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int
-from torch import Tensor
-from torchmetrics import Metric
-from torchmetrics.utilities import dim_zero_cat
 
 LEVEL = 0.95
 
@@ -81,37 +77,3 @@ def people_mean(
     if not concerned.any():
         return None
     return bootstrap_mean(values[concerned], people[concerned], resamples)
-
-
-class PeopleMean(Metric):
-    """Mean of a figure that each face has, with its interval; subclasses `add` the figure in `update`.
-
-    A face that the figure does not concern (a wrong prediction cannot be fooled) counts as NaN and is left out.
-    """
-
-    higher_is_better: bool | None = None
-    full_state_update = False
-    undefined = "no face that it concerns"  # why `compute` may have nothing to give
-    values: list[Tensor]
-    identities: list[Tensor]
-
-    def __init__(self, resamples: int = 1000) -> None:
-        super().__init__()
-        self.resamples = resamples
-        self.add_state("values", default=[], dist_reduce_fx="cat")
-        self.add_state("identities", default=[], dist_reduce_fx="cat")
-
-    def add(self, values: Float[Tensor, " b"], identities: Int[Tensor, " b"]) -> None:
-        """Take one value a face."""
-        self.values.append(values.detach().double())
-        self.identities.append(identities)
-
-    def compute(self) -> Interval | None:
-        """The mean and its interval; `None` where no face has the figure."""
-        values, identities = dim_zero_cat(self.values), dim_zero_cat(self.identities)
-        return people_mean(values.cpu().numpy(), identities.cpu().numpy(), self.resamples)
-
-
-def where(condition: Tensor, values: Tensor) -> Float[Tensor, " b"]:
-    """`values` of the faces that `condition` holds for; NaN for the others."""
-    return torch.where(condition, values.double(), torch.nan)

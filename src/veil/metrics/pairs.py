@@ -1,6 +1,6 @@
 """Verification of clear photos by pairs, as Labeled Faces in the Wild asks for it (Huang et al. 2007, view 2)."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float, Int
 from scipy.stats import t
 
 from veil.config import InputError
-from veil.metrics.intervals import LEVEL, Interval, bootstrap_mean, end_interval
-from veil.metrics.verification import GATHERED, Pairs, thresholds
+from veil.metrics.intervals import LEVEL, Interval, end_interval
+from veil.metrics.verification import GATHERED, Pairs
 from veil.types import Embeddings
 
 
@@ -162,13 +162,3 @@ def all_pairs(embeddings: Embeddings, people: Int[np.ndarray, " n"], impostors: 
 def _own_pairs(photos: Int[np.ndarray, " n"]) -> Int[np.ndarray, "2 m"]:
     first, second = np.triu_indices(len(photos), 1)
     return np.stack([photos[first], photos[second]])
-
-
-def acceptance(pairs: Pairs) -> Mapping[float, Interval]:
-    """TAR at each FAR that the impostor pairs support, over genuine pairs; people are resampled, thresholds held."""
-    own = pairs.probed == pairs.enrolled
-    limits = thresholds(pairs.impostors)
-    return {
-        far: bootstrap_mean((pairs.cosines[own] > limit).astype(float), pairs.probed[own])
-        for far, limit in limits.items()
-    }

@@ -7,10 +7,34 @@ the gallery (rank-k, TAR@FAR, bits ...) is an attack's figure: `veil.attacks.fig
 from jaxtyping import Float
 from torch import Tensor
 
-from veil.metrics.intervals import PeopleMean, where
+from veil.metrics.measure import CLEAR, Measure, measured, where
 from veil.types import Embeddings, Identities
 
 PerPerson = Float[Tensor, "b people"]
+ACCURACY = Measure(
+    "accuracy",
+    "the white box's classifier names the true person",
+    "privacy",
+    "share",
+    (0, 1),
+    better="lower",
+    prominence=2,
+)
+
+FOOLED = Measure(
+    "fooled",
+    "rightly named when clear, no longer so",
+    "privacy",
+    "share",
+    (0, 1),
+    better="higher",
+    prominence=3,
+    undefined="no clear probe is recognised, so none can be fooled",
+)
+
+COSINE = Measure(
+    "cosine", "likeness to the clear face, 1 the same", "privacy", bounds=(-1, 1), better="lower", prominence=1
+)
 
 
 def correct(logits: PerPerson, identities: Identities) -> Float[Tensor, " b"]:
@@ -18,36 +42,35 @@ def correct(logits: PerPerson, identities: Identities) -> Float[Tensor, " b"]:
     return (logits.argmax(dim=1) == identities).double()
 
 
-class ClearAccuracy(PeopleMean):
-    """Share of clear probes that the fine-tuned recogniser names rightly: the ceiling."""
-
-    def update(self, logits: PerPerson, identities: Identities) -> None:
-        """See the module."""
-        self.add(correct(logits, identities), identities)
+@measured(ACCURACY, "whitebox", CLEAR)
+def clear_accuracy(logits: PerPerson, identities: Identities) -> Float[Tensor, " b"]:
+    """1 for a clear probe that the fine-tuned recogniser names rightly: the mean is the ceiling."""
+    return correct(logits, identities)
 
 
-class Accuracy(PeopleMean):
-    """Share of anonymised probes that the fine-tuned recogniser still names rightly. Lower is more private."""
-
-    def update(self, anonymized_logits: PerPerson, identities: Identities) -> None:
-        """See the module."""
-        self.add(correct(anonymized_logits, identities), identities)
+@measured(ACCURACY, "whitebox")
+def accuracy(anonymized_logits: PerPerson, identities: Identities) -> Float[Tensor, " b"]:
+    """1 for an anonymised probe that the fine-tuned recogniser still names rightly."""
+    return correct(anonymized_logits, identities)
 
 
-class Fooled(PeopleMean):
-    """Share of rightly named clear probes that are no longer rightly named (the 2022 study's figure)."""
-
-    undefined = "no clear probe is recognised, so none can be fooled"
-
-    def update(self, logits: PerPerson, anonymized_logits: PerPerson, identities: Identities) -> None:
-        """See the module."""
-        fooled = 1 - correct(anonymized_logits, identities)
-        self.add(where(correct(logits, identities) == 1, fooled), identities)
+@measured(FOOLED, "whitebox")
+def fooled(logits: PerPerson, anonymized_logits: PerPerson, identities: Identities) -> Float[Tensor, " b"]:
+    """1 for a rightly named clear probe that is no longer rightly named (the 2022 study's figure); NaN for one that was
+    not.
+    """
+    return where(correct(logits, identities) == 1, 1 - correct(anonymized_logits, identities))
 
 
-class IdentityCosine(PeopleMean):
-    """Mean cosine between a face's embedding before and after, in [-1, 1]. Lower is more private."""
+@measured(COSINE, "judge")
+def cosine(embeddings: Embeddings, anonymized_embeddings: Embeddings) -> Float[Tensor, " b"]:
+    """Cosine between a face's embedding before and after, in [-1, 1]."""
+    return (embeddings * anonymized_embeddings).sum(dim=1)
 
-    def update(self, embeddings: Embeddings, anonymized_embeddings: Embeddings, identities: Identities) -> None:
-        """See the module."""
-        self.add((embeddings * anonymized_embeddings).sum(dim=1), identities)
+
+@measured(
+    Measure("aligned", "the judge's own detector finds the face", "utility", "share", (0, 1), better="higher"), "judge"
+)
+def aligned(anonymized_embeddings: Embeddings) -> Float[Tensor, " b"]:
+    """1 where a recogniser's own detector finds the face; elsewhere it recognises nobody."""
+    return anonymized_embeddings.any(dim=1).double()

@@ -8,7 +8,15 @@ from torch import Tensor
 from torchmetrics.image.kid import poly_kernel
 
 from veil.metrics.intervals import LEVEL, Interval
+from veil.metrics.measure import Measure
 
+KID = Measure(
+    "kid",
+    "distance of the results from clear photos of other people, by the subject's features; 0 is none",
+    "utility",
+    better="lower",
+    prominence=1,
+)
 Features = Float[Tensor, "n d"]
 Reference = Float[Tensor, "m d"]
 People = Int[Tensor, " n"]

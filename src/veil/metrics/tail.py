@@ -8,7 +8,23 @@ from jaxtyping import Float, Int, Shaped
 from scipy.stats import norm, studentized_range
 
 from veil.metrics.intervals import LEVEL, Interval, bootstrap_mean, percentiles, resample
+from veil.metrics.measure import Measure
 
+RANK1_OF_WORST = Measure(
+    "rank1@worst5",
+    "rank-1 over the 5 % of people who are protected worst",
+    "privacy",
+    "share",
+    (0, 1),
+    better="lower",
+)
+RANK1_GAP = Measure(
+    "rank1_gap",
+    "between groups of the label: the highest rank-1 less the lowest",
+    "privacy",
+    bounds=(0, 1),
+    better="lower",
+)
 Values = Float[np.ndarray, " n"]  # one a face, no NaN
 People = Int[np.ndarray, " n"]  # whose face it is
 

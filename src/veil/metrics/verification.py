@@ -12,13 +12,48 @@ from torch import Tensor
 
 from veil.config import FARS
 from veil.metrics.comparison import Comparison, in_columns
-from veil.metrics.intervals import LEVEL, Interval, end_interval, resample
+from veil.metrics.intervals import LEVEL, Interval, bootstrap_mean, end_interval, resample
+from veil.metrics.measure import Measure
 
 SUPPORT = 10  # impostor pairs that must lie above a threshold for its FAR to be more than a guess
 GRID = 512  # quantiles of either kind of pair at which resampled error rates are read
 GATHERED = 2**15  # pairs of embeddings held at a time: 128 MiB of 512 floats
 
 Shares = Float[np.ndarray, "resamples bins"]
+
+
+def far_name(far: float) -> str:
+    """`1e-3`."""
+    return f"{far:.0e}".replace("e-0", "e-")
+
+
+TAR = {
+    far: Measure(
+        f"tar@far={far_name(far)}",
+        f"genuine pairs accepted where 1 in {1 / far:.0f} strangers is",
+        "privacy",
+        "share",
+        (0, 1),
+        better="lower",
+        prominence=2 if far == 1e-3 else 0,
+    )
+    for far in FARS
+}
+EQUAL_ERROR_RATE = Measure(
+    "eer",
+    "error where strangers accepted and the person rejected are equally many; 50 % is chance",
+    "privacy",
+    "share",
+    (0, 1),
+    better="higher",
+)
+AREA = Measure(
+    "auc",
+    "chance that a genuine pair outscores an impostor pair; 0.5 is chance",
+    "privacy",
+    bounds=(0, 1),
+    better="lower",
+)
 
 
 class Pairs(NamedTuple):
@@ -51,6 +86,21 @@ def thresholds(impostors: Float[np.ndarray, " n"]) -> Mapping[float, float]:
     ordered = np.sort(impostors)[::-1]
     allowed = {far: int(far * len(ordered)) for far in FARS}
     return {far: float(ordered[count]) for far, count in allowed.items() if count >= SUPPORT}
+
+
+def acceptance(pairs: Pairs) -> Mapping[float, Interval | str]:
+    """TAR at each FAR over genuine pairs (people are resampled, thresholds held), or why there is none."""
+    own = pairs.probed == pairs.enrolled
+    limits = thresholds(pairs.impostors)
+    found: dict[float, Interval | str] = {}
+    for far in FARS:
+        if far not in limits:
+            found[far] = f"needs {SUPPORT / far:.0f} impostor pairs, got {len(pairs.impostors)}"
+        elif not own.any():
+            found[far] = "no genuine pair"
+        else:
+            found[far] = bootstrap_mean((pairs.cosines[own] > limits[far]).astype(float), pairs.probed[own])
+    return found
 
 
 def pairs(comparison: Comparison, impostors: int = 2**20, seed: int = 0) -> Pairs:

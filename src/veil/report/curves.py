@@ -1,11 +1,14 @@
 """The numbers behind the figures, from scores and ranks: few enough to draw, whatever the number of pairs."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int, Real
 
+from veil.metrics.measure import CLEAR
+
+PARTS = ("genuine", "impostor", "ranks")
 BINS = 100  # of [-1, 1]: 0.02 of cosine each
 POINTS = 200  # that a curve is drawn through
 
@@ -13,21 +16,26 @@ Pairs = Mapping[str, np.ndarray]  # genuine and impostor cosines, ranks; any may
 Evidence = Mapping[str, Pairs]  # `clear`, then each attack
 
 
-def read_scores(path: Path) -> Mapping[str, tuple[Evidence, Float[np.ndarray, "k 2"] | None]]:
-    """Evidence and thresholds, rows of (FAR, cosine), of each judge.
+def read_scores(
+    path: Path, judges: Iterable[str], attacks: Iterable[str]
+) -> Mapping[str, tuple[Evidence, Float[np.ndarray, "k 2"] | None]]:
+    """Evidence and thresholds, rows of (FAR, cosine), of each judge that the file knows.
 
     In the file they are `{clear or attack}/{judge}/{genuine, impostor or ranks}` and `thresholds/{judge}`.
     """
-    judges: dict[str, dict[str, dict[str, np.ndarray]]] = {}
-    thresholds = {}
+    found = {}
     with np.load(path) as scores:
-        for name in scores:
-            faces, judge, *part = name.split("/")
-            if faces == "thresholds":
-                thresholds[judge] = scores[name]
-            else:
-                judges.setdefault(judge, {}).setdefault(faces, {})[part[0]] = scores[name]
-    return {judge: (evidence, thresholds.get(judge)) for judge, evidence in judges.items()}
+        for judge in judges:
+            evidence: dict[str, dict[str, np.ndarray]] = {}
+            for faces in (CLEAR, *attacks):
+                names = {part: f"{faces}/{judge}/{part}" for part in PARTS}
+                arrays = {part: scores[name] for part, name in names.items() if name in scores}
+                if arrays:
+                    evidence[faces] = arrays
+            limits = f"thresholds/{judge}"
+            if evidence:
+                found[judge] = evidence, scores.get(limits)
+    return found
 
 
 def histogram(

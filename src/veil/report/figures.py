@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from plotly import graph_objects as go
 
+from veil.metrics.measure import percent
 from veil.report.curves import Evidence, cmc, det, histogram
-from veil.report.words import percent
 
 CLEAR, IMPOSTOR, CHANCE = "#3b86c8", "#808080", "#808080"  # 3:1 against white and near black, apart to the colour-blind
 ATTACKS = ("#dd6b20", "#b060c8", "#2f9468", "#c8506e", "#8a6d3b")  # in order of appearance; their dashes differ too

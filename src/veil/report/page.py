@@ -1,9 +1,7 @@
 """One self-contained page about a run: `report.html`, readable without network."""
 
-import csv
-import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,12 +13,18 @@ from plotly.io import to_html
 from plotly.offline import get_plotlyjs
 
 from veil.config import InputError, held_out
+from veil.evaluation.results import Results, column_names, read_manifest, read_results
+from veil.maskers.minimal import COLUMNS
+from veil.metrics.comparison import RANKS
+from veil.metrics.measure import percent
+from veil.metrics.privacy import COSINE
 from veil.report.curves import read_scores
 from veil.report.figures import Drawing, cumulative_matches, detection_errors, distributions, enough
-from veil.report.people import extremes, pictures, ranked
+from veil.report.glossary import GLOSSARY
+from veil.report.people import Columns, extremes, pictures, ranked
 from veil.report.tables import group_tables, page_tables
 from veil.report.verdict import verdict
-from veil.report.words import GLOSSARY, percent
+from veil.store import Row
 
 
 def write_page(folder: Path, *, originals: bool = False) -> Path:
@@ -31,31 +35,30 @@ def write_page(folder: Path, *, originals: bool = False) -> Path:
 
     Raises InputError where `metrics.json` or `config.yaml` is missing.
     """
-    for needed in ("metrics.json", "config.yaml"):
-        if not (folder / needed).exists():
-            raise InputError(f"folder must hold a finished run, got {folder} without {needed}")
-    figures = json.loads((folder / "metrics.json").read_text())
+    results = read_results(folder)
+    if not (folder / "config.yaml").exists():
+        raise InputError(f"folder must hold a finished run, got {folder} without config.yaml")
     text = (folder / "config.yaml").read_text()
     config = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.create(text)))
-    sections = _drawings(folder / "scores.npz", figures["faces"].get("people"))
-    ratios = _ratios(folder / "manifest.csv") if config.get("minimal") else None
+    rows = read_manifest(folder)
+    sections = _drawings(folder / "scores.npz", results)
+    ratios = _ratios(rows) if config.get("minimal") else None
     here = Path(__file__).parent
     templates = Environment(
         loader=FileSystemLoader(here), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     page = templates.get_template("page.html.j2").render(
-        verdict=verdict(figures, config),
-        figures=figures,
+        verdict=verdict(results, config),
+        results=results,
         config=config,
         config_text=text,
-        command=figures.get("command"),
         rebuilt=_command(config),
-        tables=page_tables(figures),
+        tables=page_tables(results),
         sections=sections,
         ratios=ratios and (ratios, _embed(ratios, "white boxes")),
         held_out=held_out(config),
         groups=group_tables(folder / "groups.csv"),
-        people=_people(folder, config, originals=originals),
+        people=_people(folder, results, rows, config, originals=originals),
         glossary=GLOSSARY,
         percent=percent,
         plotly=Markup(get_plotlyjs()) if ratios or any(sections.values()) else None,
@@ -66,23 +69,25 @@ def write_page(folder: Path, *, originals: bool = False) -> Path:
     return path
 
 
-def _drawings(path: Path, people: int | None) -> dict[str, list[tuple[Drawing, Markup]]]:
+def _drawings(path: Path, results: Results) -> dict[str, list[tuple[Drawing, Markup]]]:
     """Figures by judge, ready to embed; none where the run wrote no scores."""
     if not path.exists():
         return {}
+    ranked = [figure for figure in results.figures.values() if figure.measure == RANKS[1]]
+    judges = list(dict.fromkeys(figure.subject for figure in ranked if figure.subject))
+    attacks = list(dict.fromkeys(figure.attack for figure in ranked if figure.attack))
+    people = results.faces.get("people")
     drawn = {}
-    for judge, (evidence, thresholds) in read_scores(path).items():
+    for judge, (evidence, thresholds) in read_scores(path, judges, attacks).items():
         matches = cumulative_matches(evidence, people) if people else None
         drawings = (distributions(evidence, thresholds), matches, detection_errors(evidence))
         drawn[judge] = [(drawing, _embed(drawing, judge)) for drawing in drawings if drawing]
     return drawn
 
 
-def _ratios(manifest: Path) -> Drawing:
+def _ratios(rows: Sequence[Row]) -> Drawing:
     """How much of each face it took, where each has its own ratio."""
-    with manifest.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    ratios, hidden = (np.array([float(row[f"minimal/{name}"]) for row in rows]) for name in ("ratio", "hidden"))
+    ratios, hidden = (np.array([row[column] for row in rows]) for column in COLUMNS)
     return enough(ratios, hidden == 1)
 
 
@@ -92,15 +97,15 @@ def _embed(drawing: Drawing, judge: str) -> Markup:
     return Markup(to_html(drawing.figure, config, include_plotlyjs=False, full_html=False, div_id=name))
 
 
-def _people(folder: Path, config: Mapping[str, Any], *, originals: bool) -> dict[str, Any]:
+def _people(
+    folder: Path, results: Results, rows: Sequence[Row], config: Mapping[str, Any], *, originals: bool
+) -> dict[str, Any]:
     """Who is protected worst and best, by held-out judges, by the white box where there is none."""
-    manifest = folder / "manifest.csv"
-    if not manifest.exists():
+    if not rows:
         return {"missing": "manifest.csv is not in the run folder"}
-    with manifest.open(newline="") as file:
-        rows = list(csv.DictReader(file))
     judges = held_out(config) or {config["choices"]["recognizer"]}
-    people = ranked(rows, judges)
+    figures = results.figures.values()
+    people = ranked(rows, Columns(*(column_names(figures, measure, judges) for measure in (RANKS[1], COSINE))))
     if not people:
         return {"missing": f"manifest.csv holds no rank-1 of {', '.join(sorted(judges))}"}
     ends = zip(("Worst protected", "Best protected"), extremes(people), strict=True)

@@ -1,6 +1,5 @@
 """Runs of a sweep against each other, on the same probes."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -8,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from veil.evaluation.results import column_names, read_manifest
+from veil.metrics.comparison import RANKS
 from veil.metrics.paired import Column, mcnemar, paired_difference
 from veil.store import Row
 
@@ -23,7 +24,7 @@ def paired_rows(runs: Sequence[Mapping[str, Any]]) -> list[Row]:
     for first, second in combinations(runs, 2):
         if first["masker"] == second["masker"] or any(first[key] != second[key] for key in ALIKE):
             continue
-        before, after = _columns(Path(first["folder"])), _columns(Path(second["folder"]))
+        before, after = _columns(first), _columns(second)
         for name in before.keys() & after.keys():
             found = paired_difference(before[name], after[name])
             rows.append(
@@ -39,9 +40,12 @@ def paired_rows(runs: Sequence[Mapping[str, Any]]) -> list[Row]:
     return sorted(rows, key=lambda row: (row["figure"], row["ratio"]))
 
 
-def _columns(folder: Path) -> dict[str, Column]:
-    with (folder / "manifest.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    keys, people = [row["key"] for row in rows], np.array([int(row["label"]) for row in rows])
-    names = [name for name in rows[0] if name.startswith("privacy/") and name.endswith("/rank1")]
-    return {name: Column(keys, np.array([float(row[name]) for row in rows]), people) for name in names}
+def _columns(run: Mapping[str, Any]) -> dict[str, Column]:
+    """Rank-1 of each probe, by the name of its figure."""
+    rows = read_manifest(Path(run["folder"]))
+    keys, people = [row["key"] for row in rows], np.array([row["label"] for row in rows])
+    figures = run["results"].figures.values()
+    names = column_names(figures, RANKS[1], {figure.subject for figure in figures})
+    return {
+        name: Column(keys, np.array([row[name] for row in rows]), people) for name in names if rows and name in rows[0]
+    }

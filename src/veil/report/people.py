@@ -4,7 +4,7 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -12,47 +12,49 @@ from PIL import Image
 SHOWN = 4  # people at each end
 SIDE = 160  # px of a picture on the page
 
-Row = Mapping[str, str]  # of manifest.csv
+Row = Mapping[str, Any]  # of manifest.csv
+
+
+class Columns(NamedTuple):
+    """Columns of the manifest, over all judges and attacks that count."""
+
+    rank1: Sequence[str]
+    cosine: Sequence[str]
 
 
 class Person(NamedTuple):
     """How well one person is protected. They are called by their number: a name is nobody's business here."""
 
-    label: str
+    label: int
     named: float  # share of attacks, over their photos, that name them first
     attacks: int
     cosine: float | None  # mean, between before and after; None where no judge gives it
     exposed: Row  # the photo that gives most away
 
 
-def ranked(rows: Sequence[Row], judges: set[str]) -> list[Person]:
-    """People from the worst protected to the best: by how often `judges` name them, then by cosine.
+def ranked(rows: Sequence[Row], columns: Columns) -> list[Person]:
+    """People from the worst protected to the best: by how often they are named, then by cosine.
 
-    Empty where the manifest holds no rank-1 of these judges.
+    Empty where no photo has a rank-1.
     """
-    everyone: dict[str, list[Row]] = {}
+    everyone: dict[int, list[Row]] = {}
     for row in rows:
-        if _values(row, judges, "rank1"):
+        if _values(row, columns.rank1):
             everyone.setdefault(row["label"], []).append(row)
-    people = [_person(label, photos, judges) for label, photos in everyone.items()]
+    people = [_person(label, photos, columns) for label, photos in everyone.items()]
     return sorted(people, key=lambda person: (-person.named, -(person.cosine or 0)))
 
 
-def _person(label: str, rows: Sequence[Row], judges: set[str]) -> Person:
-    named = [value for row in rows for value in _values(row, judges, "rank1")]
-    cosines = [value for row in rows for value in _values(row, judges, "cosine")]
-    exposed = max(rows, key=lambda row: (sum(_values(row, judges, "rank1")), sum(_values(row, judges, "cosine"))))
+def _person(label: int, rows: Sequence[Row], columns: Columns) -> Person:
+    named = [value for row in rows for value in _values(row, columns.rank1)]
+    cosines = [value for row in rows for value in _values(row, columns.cosine)]
+    exposed = max(rows, key=lambda row: (sum(_values(row, columns.rank1)), sum(_values(row, columns.cosine))))
     return Person(label, float(np.mean(named)), len(named), float(np.mean(cosines)) if cosines else None, exposed)
 
 
-def _values(row: Row, judges: set[str], figure: str) -> list[float]:
-    """What `judges` measured of one photo, over all attacks; empty fields are left out."""
-    columns = (column.split("/") for column in row)
-    return [
-        float(row["/".join(parts)])
-        for parts in columns
-        if parts[0] == "privacy" and parts[1] in judges and parts[-1] == figure and row["/".join(parts)]
-    ]
+def _values(row: Row, columns: Sequence[str]) -> list[float]:
+    """What was measured of one photo; what it does not have is left out."""
+    return [row[column] for column in columns if row.get(column) is not None]
 
 
 def extremes(people: Sequence[Person]) -> tuple[Sequence[Person], Sequence[Person]]:
@@ -67,7 +69,7 @@ def pictures(folder: Path, row: Row, *, originals: bool) -> dict[str, str | None
     A result that equals its original is an original.
     """
     kinds = ["mask", "result", "rebuilt", *(["original"] if originals else [])]
-    private = {"result"} if row.get("unchanged") == "True" and not originals else set()
+    private = {"result"} if row.get("unchanged") and not originals else set()
     return {kind: None if kind in private else _inline(folder / row[kind]) for kind in kinds if row.get(kind)}
 
 

@@ -1,79 +1,57 @@
 """Tables for the console and the page."""
 
 import csv
-from collections.abc import Mapping
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
-from veil.report.words import MEANINGS, amount, between, percent
-
-# In the console; `metrics.json` and the page have them all. `*` is one part of a name.
-SHOWN = (
-    "clear/*/accuracy",
-    "clear/*/nearest_centroid",
-    "clear/*/rank1",
-    "clear/*/tar@far=1e-3",
-    "control/chance/rank1",
-    "control/*/*/rank1",
-    "held_out/*/tar@far=*",
-    "privacy/*/accuracy",
-    "privacy/*/fooled",
-    "privacy/*/cosine",
-    "privacy/*/rank1",
-    "privacy/*/rank5",
-    "privacy/*/tar@far=1e-3",
-    "privacy/*/bits",
-    "privacy/*/*/rank1",
-    "privacy/transfer_gap",
-    "utility/ssim",
-    "utility/psnr",
-    "utility/detected",
-    "utility/landmark_error",
-    "utility/kid/*",
-    "check/*",
-    "minimal/*",
-    "minimal/*/*",
-)
+from veil.evaluation.results import Results
+from veil.metrics.comparison import RANKS
+from veil.metrics.measure import ANONYMISED, CLEAR, CONTROL, NAIVE, WORST, Figure, percent
 
 
-def shown(name: str) -> bool:
-    """Whether a figure is worth a line in the console."""
-    parts = name.split("/")
-    patterns = (pattern.split("/") for pattern in SHOWN)
-    return any(len(pattern) == len(parts) and all(map(fnmatchcase, parts, pattern)) for pattern in patterns)
+def shown(figure: Figure) -> bool:
+    """Whether a figure is worth a line in the console; `metrics.json` and the page have them all."""
+    if figure.group:
+        return False
+    plain = figure.attack in ("", NAIVE) and not figure.control
+    wanted = 3 if not plain else 1 if figure.condition == ANONYMISED else 2
+    return figure.measure.prominence >= wanted
 
 
-def metrics_table(figures: Mapping[str, Any]) -> Table:
+def metrics_table(results: Results) -> Table:
     """The figures that matter most, with intervals; one that could not be measured is shown with its reason."""
     table = Table("metric", "value", "95 % interval", "n", title_justify="left")
     for column in table.columns[1:]:
         column.justify = "right"
-    for name, figure in ((name, figure) for name, figure in figures["metrics"].items() if shown(name)):
-        interval = f"{figure['low']:.3f} .. {figure['high']:.3f}"
-        table.add_row(name, f"{figure['value']:.3f}", interval, str(figure["n"]))
-    for name, reason in ((name, reason) for name, reason in figures["absent"].items() if shown(name)):
-        table.add_row(name, "absent", reason, "")
+    figures = [figure for figure in results.figures.values() if shown(figure)]
+    for figure in figures:
+        if not figure.absent:
+            value, low, high, n = figure.interval
+            table.add_row(figure.name, f"{value:.3f}", f"{low:.3f} .. {high:.3f}", str(n))
+    for figure in figures:
+        if figure.absent:
+            table.add_row(figure.name, "absent", figure.absent, "")
     return table
 
 
-def page_tables(figures: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+def page_tables(results: Results) -> dict[str, list[dict[str, Any]]]:
     """Rows of the table of figures by section; absent ones have a reason in place of a value."""
+    flagged = {name for flag in results.flags for name in flag.figures}
     tables: dict[str, list[dict[str, Any]]] = {}
-    for name in sorted([*figures["metrics"], *figures["absent"]], key=lambda name: _section(name)):
-        figure_name, _, label = name.rsplit("/", 1)[-1].partition("_gap@")
-        meaning = f"between groups of {label}: the highest rank-1 less the lowest" if label else ""
-        row = {"name": name, "meaning": meaning or MEANINGS.get(figure_name, "")}
-        if name in figures["metrics"]:
-            figure = figures["metrics"][name]
-            interval = between(name, figure["low"], figure["high"])
-            row |= {"value": amount(name, figure["value"]), "interval": interval, "n": figure["n"]}
+    for figure in sorted(results.figures.values(), key=_section):
+        row: dict[str, Any] = {
+            "name": figure.name,
+            "meaning": figure.measure.meaning,
+            "flagged": figure.name in flagged,
+        }
+        if figure.absent:
+            row["absent"] = figure.absent
         else:
-            row["absent"] = figures["absent"][name]
-        row["flagged"] = any(name in flag.split() for flag in figures["flags"])
-        tables.setdefault(_section(name)[1], []).append(row)
+            value, low, high, n = figure.interval
+            row |= {"value": figure.measure.text(value), "interval": figure.measure.between(low, high), "n": n}
+        tables.setdefault(_section(figure)[1], []).append(row)
     return tables
 
 
@@ -85,22 +63,21 @@ def group_tables(path: Path) -> dict[tuple[str, str], list[dict[str, Any]]]:
         rows = sorted(csv.DictReader(file), key=lambda row: -float(row["rank1"]))
     tables: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
-        reach = between("rank1", float(row["low"]), float(row["high"]))
+        reach = RANKS[1].between(float(row["low"]), float(row["high"]))
         shown_row = row | {"value": percent(float(row["rank1"])), "interval": reach}
         tables.setdefault((row["judge"], row["attack"]), []).append(shown_row)
     return dict(sorted(tables.items()))
 
 
-def _section(name: str) -> tuple[int, str]:
+def _section(figure: Figure) -> tuple[int, str]:
     """Place and title of the section that a figure stands in."""
-    kind, *rest = name.split("/")
-    if kind == "privacy":
-        worst = len(rest) == 1 or rest[0] == "worst"
-        return (0, "The worst case") if worst else (1, f"Attacks by {rest[0]}")
-    places = {
-        "clear": (2, "Ceilings, on clear photos"),
-        "control": (3, "Floors: chance, and the naive attack on controls"),
-        "utility": (4, "What is left of the picture"),
-        "minimal": (5, "How much it takes"),
-    }
-    return places.get(kind, (6, "Checks"))
+    if figure.condition == CLEAR:
+        return 2, "Ceilings, on clear photos"
+    if figure.condition == CONTROL:
+        return 3, "Floors: chance, and the naive attack on controls"
+    if figure.measure.kind == "privacy":
+        worst = figure.subject in ("", WORST)
+        return (0, "The worst case") if worst else (1, f"Attacks by {figure.subject}")
+    return {"utility": (4, "What is left of the picture"), "minimal": (5, "How much it takes")}.get(
+        figure.measure.kind, (6, "Checks")
+    )

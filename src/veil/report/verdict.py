@@ -1,90 +1,81 @@
 """A run in a sentence. It says what was found, never that a face is safe."""
 
-import math
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from veil.config import held_out
-from veil.report.words import between, percent
+from veil.evaluation.results import Results
+from veil.metrics.comparison import RANKS
+from veil.metrics.image import COVERAGE, DETECTED, SSIM
+from veil.metrics.measure import ANONYMISED, CLEAR, WORST, Figure, name_of, percent
 
-Figure = Mapping[str, float]
-WORST = "privacy/worst/rank1"
-
-
-class Attack(NamedTuple):
-    """An attack that a recogniser carried out, and the share of photos whose person it named first."""
-
-    name: str
-    judge: str
-    rank1: Figure
+RANK1 = RANKS[1]
 
 
-def attacks(metrics: Mapping[str, Figure], judges: set[str]) -> list[Attack]:
-    """Those by `judges`: `privacy/{judge}/rank1` is the naive one, `privacy/{judge}/{attack}/rank1` another."""
-    found = []
-    for name, figure in metrics.items():
-        kind, judge, *attack, measure = name.split("/") if name.count("/") > 1 else (name, "", "")
-        if kind == "privacy" and judge in judges and measure == "rank1":
-            found.append(Attack(attack[0] if attack else "naive", judge, figure))
-    return found
+def attacks(figures: Iterable[Figure], judges: set[str]) -> list[Figure]:
+    """Rank-1 of every attack by `judges` on what was anonymised, as far as it was measured."""
+    return [
+        figure
+        for figure in figures
+        if figure.measure == RANK1 and figure.condition == ANONYMISED and figure.subject in judges and not figure.absent
+    ]
 
 
-def verdict(figures: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+def verdict(results: Results, config: Mapping[str, Any]) -> str:
     """Worst attack, clear ceiling, chance, utility; what is missing is named.
 
     Args:
-        figures: what `metrics.json` holds.
+        results: the run's.
         config: the run's.
 
     """
-    metrics, absent = figures["metrics"], figures["absent"]
-    coverage = metrics["check/coverage"]["value"] if "check/coverage" in metrics else config["ratio"]
-    headline, notes = _headline(metrics, absent, config)
-    people = figures["faces"].get("people")
+    measured = results.measured
+    covered = measured.get(name_of(COVERAGE))
+    coverage = covered.value if covered else config["ratio"]
+    headline, attack, notes = _headline(results, config)
+    people = results.faces.get("people")
     chance = f"{percent(1 / people)} by chance" if people else ""
-    compared = ", against " + " and ".join(filter(None, [_ceiling(metrics, headline), chance])) if headline else ""
-    notes += [] if headline is None or _ceiling(metrics, headline) else ["No ceiling on clear photos was measured."]
-    parts = [f"With {percent(coverage)} of the face repainted, {_attacked(headline)}{compared}{_utility(metrics)}."]
-    count = len(figures["flags"])
+    ceiling = _ceiling(measured, attack) if attack else ""
+    compared = ", against " + " and ".join(filter(None, [ceiling, chance])) if headline else ""
+    notes += [] if headline is None or ceiling else ["No ceiling on clear photos was measured."]
+    parts = [
+        f"With {percent(coverage)} of the face repainted, {_attacked(headline, attack)}{compared}{_utility(measured)}."
+    ]
+    count = len(results.flags)
     notes += [f"{count} flag{'s are' if count > 1 else ' is'} raised: read them before quoting this."] if count else []
     return " ".join([*parts, *notes, "An attack that was not tried may do better."])
 
 
-def _headline(
-    metrics: Mapping[str, Figure], absent: Mapping[str, str], config: Mapping[str, Any]
-) -> tuple[Attack | None, list[str]]:
-    """The attack that names most people, and what a reader must know of it."""
-    tried = attacks(metrics, held_out(config))
-    if WORST in metrics:
-        worst = metrics[WORST]
-        same = (attack for attack in tried if math.isclose(attack.rank1["value"], worst["value"], abs_tol=1e-9))
-        named = next(same, Attack("", "", worst))
-        return named._replace(rank1=worst), []
-    notes = [f"The worst figure over all attacks ({WORST}) is missing: {absent.get(WORST, 'it was not measured')}."]
+def _headline(results: Results, config: Mapping[str, Any]) -> tuple[Figure | None, Figure | None, list[str]]:
+    """The rank-1 that counts, the attack and judge that it is of, and what a reader must know of it."""
+    missing = Figure(RANK1, "it was not measured", subject=WORST)
+    worst = results.figures.get(missing.name, missing)
+    if not worst.absent:
+        return worst, results.figures.get(worst.source), []
+    notes = [f"The worst figure over all attacks ({worst.name}) is missing: {worst.absent}."]
+    tried = attacks(results.figures.values(), held_out(config))
     if not tried:
-        tried = attacks(metrics, {config["choices"]["recognizer"]})
-        notes.append("No held-out judge attacked; the white box flatters the masks that it made.")
-    return max(tried, key=lambda attack: attack.rank1["value"], default=None), notes if tried else notes[:1]
+        tried = attacks(results.figures.values(), {config["choices"]["recognizer"]})
+        notes += ["No held-out judge attacked; the white box flatters the masks that it made."] if tried else []
+    most = max(tried, key=lambda figure: figure.value, default=None)
+    return most, most, notes
 
 
-def _attacked(attack: Attack | None) -> str:
-    if attack is None:
+def _attacked(headline: Figure | None, attack: Figure | None) -> str:
+    if headline is None:
         return "nobody was asked who it is: this run says nothing about privacy"
-    who = f" ({attack.name} on {attack.judge})" if attack.name else ""
-    rank1 = attack.rank1
-    reach = between(WORST, rank1["low"], rank1["high"])
-    return f"the worst attack{who} still names the person in {percent(rank1['value'])} ({reach}) of photos"
+    who = f" ({attack.attack} on {attack.subject})" if attack else ""
+    value, low, high, _ = headline.interval
+    return f"the worst attack{who} still names the person in {percent(value)} ({RANK1.between(low, high)}) of photos"
 
 
-def _ceiling(metrics: Mapping[str, Figure], attack: Attack) -> str:
-    clear = metrics.get(f"clear/{attack.judge}/rank1")
-    return f"{percent(clear['value'])} of clear photos" if clear else ""
+def _ceiling(measured: Mapping[str, Figure], attack: Figure) -> str:
+    clear = measured.get(name_of(RANK1, attack.subject, condition=CLEAR))
+    return f"{percent(clear.value)} of clear photos" if clear else ""
 
 
-def _utility(metrics: Mapping[str, Figure]) -> str:
-    said = []
-    if "utility/ssim" in metrics:
-        said.append(f"the face keeps an SSIM of {metrics['utility/ssim']['value']:.2f}")
-    if "utility/detected" in metrics:
-        said.append(f"a detector still finds {percent(metrics['utility/detected']['value'])} of faces")
+def _utility(measured: Mapping[str, Figure]) -> str:
+    similar, detected = (measured.get(name_of(measure)) for measure in (SSIM, DETECTED))
+    said = [f"the face keeps an SSIM of {similar.value:.2f}"] if similar else []
+    said += [f"a detector still finds {percent(detected.value)} of faces"] if detected else []
     return f"; {' and '.join(said)}" if said else ""

@@ -1,6 +1,5 @@
 """From the rows of every face and what the attacks found to a run's figures, pictures and page."""
 
-import json
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,14 +7,17 @@ from typing import NamedTuple
 
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
-from torchmetrics import MetricCollection
 
 from veil.attacks.campaign import Findings
 from veil.config import VIEW_SIZE, Config, held_out
 from veil.data.faces import Enrolment, FaceSet, Side
 from veil.data.known import known_people
-from veil.metrics.flags import raise_flags
-from veil.metrics.intervals import Interval, PeopleMean, bootstrap_mean, bootstrap_quantile, people_mean
+from veil.evaluation.flags import raise_flags
+from veil.evaluation.results import Results, write_manifest, write_results
+from veil.maskers.minimal import COLUMNS, HIDDEN, RATIO
+from veil.metrics.intervals import bootstrap_mean, bootstrap_quantile, people_mean
+from veil.metrics.measure import Figure, Measure, by_name, name_of
+from veil.panel import Asked, figure_of
 from veil.pictures import sample_sheet, save, to_pixels
 from veil.progress import Stages
 from veil.report.page import write_page
@@ -23,7 +25,14 @@ from veil.store import Row, write_csv
 from veil.types import Images
 
 SAMPLES = 8  # people shown in samples.png
-QUANTILES = {"tenth": 0.1, "median": 0.5, "nine_tenths": 0.9}
+QUANTILES = {
+    share: Measure(f"ratio_{name}", f"{words} of the faces needed no more", "minimal", "share", (0, 1), "lower", 1)
+    for share, name, words in (
+        (0.1, "tenth", "a tenth"),
+        (0.5, "median", "half"),
+        (0.9, "nine_tenths", "nine tenths"),
+    )
+}
 
 
 class Evidence(NamedTuple):
@@ -33,7 +42,7 @@ class Evidence(NamedTuple):
     evaluation: Side
     attackers: Side
     rows: list[Row]  # one a probe, in order
-    asked: Mapping[str, MetricCollection]  # the metrics that gave their columns
+    asked: Asked  # the metrics that gave their columns
 
 
 def conclude(
@@ -48,13 +57,11 @@ def conclude(
 ) -> None:
     """Means, intervals, flags, pictures, the page."""
     enrolment, evaluation, attackers, rows, asked = evidence
-    measured, unmeasured = means(rows, asked)
-    figures, absent = dict(sorted((findings.metrics | measured).items())), findings.absent | unmeasured
-    if config.minimal is not None:
-        figures |= ratio_figures(rows)
+    found = [*findings.figures, *means(rows, asked), *(ratio_figures(rows) if config.minimal is not None else [])]
+    figures = by_name(found)
     probed = set(enrolment.probes.identities)
     flags = raise_flags(
-        figures,
+        figures.values(),
         unchanged=sum(row["unchanged"] for row in rows),
         faces=len(rows),
         ratio=config.ratio,
@@ -68,55 +75,44 @@ def conclude(
         people=len(set(evaluation.probes.identities)),
         formats=enrolment.formats,
     )
-    write_csv(rows, folder / "manifest.csv")
+    write_manifest(folder, rows)
     if findings.groups:
         write_csv(findings.groups, folder / "groups.csv")
     shown = _one_a_person(rows)
     paths = [[folder / row[kind] for row in shown] for kind in ("original", "mask", "result")]
     sample_sheet(*paths).save(folder / "samples.png")
-    contents = {
-        "metrics": {name: interval._asdict() for name, interval in figures.items()},
-        "flags": flags,
-        "absent": absent,
-        "faces": {
-            "people": len(set(evaluation.gallery.identities)),
-            "attackers": len(set(attackers.gallery.identities)),
-            "gallery": len(evaluation.gallery),
-            "probes": len(rows),
-            "not_found": enrolment.not_found,
-            "quarantined": len(enrolment.unreadable),
-        },
-        "command": shlex.join(["python", "run.py", *HydraConfig.get().overrides.task]),
-        "timings": {stage: round(seconds, 3) for stage, seconds in stages.seconds.items()},
+    faces = {
+        "people": len(set(evaluation.gallery.identities)),
+        "attackers": len(set(attackers.gallery.identities)),
+        "gallery": len(evaluation.gallery),
+        "probes": len(rows),
+        "not_found": enrolment.not_found,
+        "quarantined": len(enrolment.unreadable),
     }
-    (folder / "metrics.json").write_text(json.dumps(contents, indent=2))
+    command = shlex.join(["python", "run.py", *HydraConfig.get().overrides.task])
+    write_results(folder, Results(figures, flags, faces, command, stages.seconds))
     np.savez_compressed(folder / "scores.npz", **findings.scores)  # type: ignore[arg-type]
     write_page(folder, originals=config.logger["originals"])
 
 
-def means(rows: list[Row], asked: Mapping[str, MetricCollection]) -> tuple[dict[str, Interval], dict[str, str]]:
+def means(rows: list[Row], asked: Asked) -> list[Figure]:
     """Each column's mean with its interval, or why there is none."""
     people = np.array([row["label"] for row in rows])
-    figures, absent = {}, {}
-    for name, metric in (pair for collection in asked.values() for pair in collection.items()):
-        assert isinstance(metric, PeopleMean)
-        values = np.array([np.nan if row[name] is None else row[name] for row in rows])
-        interval = people_mean(values, people, metric.resamples)
-        if interval is None:
-            absent[name] = metric.undefined
-        else:
-            figures[name] = interval
-    return figures, absent
+    found = []
+    for subject, metrics in asked.items():
+        for metric in metrics:
+            column = name_of(metric.measure, subject, condition=metric.condition)
+            values = np.array([np.nan if row[column] is None else row[column] for row in rows])
+            found.append(figure_of(metric, subject, people_mean(values, people, metric.resamples)))
+    return found
 
 
-def ratio_figures(rows: list[Row]) -> dict[str, Interval]:
+def ratio_figures(rows: list[Row]) -> list[Figure]:
     """How much of each face was repainted where each has its own ratio, and how many faces that hid."""
     people = np.array([row["label"] for row in rows])
-    ratios, hidden = (np.array([row[f"minimal/{name}"] for row in rows]) for name in ("ratio", "hidden"))
-    figures = {"minimal/ratio": bootstrap_mean(ratios, people), "minimal/hidden": bootstrap_mean(hidden, people)}
-    for name, share in QUANTILES.items():
-        figures[f"minimal/ratio/{name}"] = bootstrap_quantile(ratios, people, share)
-    return figures
+    ratios, hidden = (np.array([row[column] for row in rows]) for column in COLUMNS)
+    found = [Figure(RATIO, bootstrap_mean(ratios, people)), Figure(HIDDEN, bootstrap_mean(hidden, people))]
+    return found + [Figure(measure, bootstrap_quantile(ratios, people, share)) for share, measure in QUANTILES.items()]
 
 
 def trained_on(model: object, people: list[str], evaluation: Side) -> int:

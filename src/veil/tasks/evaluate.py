@@ -10,13 +10,16 @@ from veil.anonymization import Anonymization
 from veil.attacks.attributes import attributes
 from veil.attacks.campaign import campaign
 from veil.attacks.controls import controls
+from veil.attacks.figures import RANK1
 from veil.attacks.groups import chosen_labels
 from veil.attacks.material import Anonymizer, Material
 from veil.attacks.realism import realism
 from veil.checkpoint import refuse_another_split
 from veil.config import Config, held_out
 from veil.data.faces import FaceSet, divide, moved
+from veil.evaluation.results import read_results
 from veil.judge import Judge
+from veil.metrics.measure import NAIVE, Figure
 from veil.panel import Panel, assign
 from veil.pictures import as_saved, mask_pixels, save, to_pixels
 from veil.progress import Stages, console
@@ -25,7 +28,7 @@ from veil.store import Row, RunFolder, evaluation_folder
 from veil.tasks.conclude import Evidence, conclude, keep_rebuilt, trained_on
 from veil.tasks.fit import quiet_lightning
 from veil.tasks.head import embed_both
-from veil.tasks.judges import available, fit_classical
+from veil.tasks.judges import available, fit_classical, other_judges
 from veil.tasks.prepare import prepared
 from veil.tasks.whitebox import asking_masker, enrolled_whitebox
 from veil.tracking import publish
@@ -42,9 +45,9 @@ def evaluate(config: Config) -> Path:
             _make(config, run)
             name = f"{config.choices.masker}-{config.choices.inpainter}-{config.ratio:g}"
             publish(instantiate(config.logger)(name=name), run)
-    figures = run.metrics()
-    console.print(metrics_table(figures))
-    for flag in figures["flags"]:
+    results = read_results(run.path)
+    console.print(metrics_table(results))
+    for flag in results.flags:
         console.print(f"[bold yellow]flag[/]: {flag}")
     console.print(f"Pictures: {run.path / 'samples.png'}\nResults:  {run.path / 'results'}", soft_wrap=True)
     console.print(f"Report:   {run.path / 'report.html'}", soft_wrap=True)
@@ -62,7 +65,7 @@ def _make(config: Config, run: RunFolder) -> None:
         name, attacks = config.choices.recognizer, instantiate(config.attacks)
         floors = instantiate(config.controls)
         features = {network: part.to(device) for network, part in instantiate(config.features).items()}
-        judges, missing = available(config.judges)
+        judges, missing = available(other_judges(config, name))
         recognizers = {name: instantiate(config.recognizer), **judges}
         asked = assign(instantiate(config.metrics), name, list(judges))
     enrolment = prepared(config, stages)
@@ -104,10 +107,10 @@ def _make(config: Config, run: RunFolder) -> None:
         )
         material = Material(evaluation, attackers, recognizers, known, anonymizer, name, config.seed, stages)
         findings = campaign(material, attacks, held_out(vars(config)), config.groups)
-        sides = [controls(material, floors, config.controls, config.cache), realism(material, features)]
-        sides += [attributes(material, enrolment.unlabelled)] if config.attributes else []
-        for measured, unmeasured in sides:
-            findings = findings._replace(metrics=findings.metrics | measured, absent=findings.absent | unmeasured)
+        found = [*findings.figures, *controls(material, floors, config.controls, config.cache)]
+        found += realism(material, features)
+        found += [Figure(RANK1, reason, subject=judge, attack=NAIVE) for judge, reason in missing.items()]
+        found += attributes(material, enrolment.unlabelled) if config.attributes else []
         for row, column in zip(rows, findings.columns, strict=True):
             row |= column
         if findings.rebuilt is not None:
@@ -118,7 +121,7 @@ def _make(config: Config, run: RunFolder) -> None:
             config,
             folder,
             Evidence(enrolment, evaluation, attackers, rows, asked),
-            findings._replace(absent=findings.absent | missing),
+            findings._replace(figures=found),
             stages,
             same_for_every_seed=module.repeats_itself(moved(sample, device)),
             trained_on={model: trained_on(part, enrolment.people, evaluation) for model, part in models.items()},

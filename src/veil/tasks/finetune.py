@@ -12,7 +12,9 @@ from veil.checkpoint import changed, split_checksum, write_checkpoint
 from veil.config import Config, InputError
 from veil.data.faces import Enrolment
 from veil.data.known import write_people
+from veil.evaluation.results import read_results
 from veil.metrics.comparison import Comparison
+from veil.metrics.measure import Figure
 from veil.progress import Stages, console
 from veil.recognizers.embed import fingerprint
 from veil.recognizers.whitebox import centroids
@@ -22,7 +24,7 @@ from veil.tasks.fit import fit, is_helper, quiet_lightning
 from veil.tasks.head import conclude, embed_both, fit_head, fitted_head
 from veil.tasks.prepare import prepared
 from veil.tracking import publish
-from veil.training.figures import Figures, clear_figures, confusions, held_out_figures, nearest_centroid
+from veil.training.figures import clear_figures, confusions, held_out_figures, nearest_figure
 from veil.training.held_out import held_out_people, positions
 from veil.training.losses import new_loss
 from veil.training.part import Part, trained_part
@@ -41,10 +43,10 @@ def finetune(config: Config) -> Path:
         _make(config, recipe, run)
     if is_helper():
         return run.path
-    figures = run.metrics()
-    console.print(metrics_table(figures))
-    for stage, seconds in figures["seconds_per_epoch"].items():
-        console.print(f"{stage}: {figures['epochs'][stage]} epochs of {seconds:.2f} s")
+    results = read_results(run.path)
+    console.print(metrics_table(results))
+    for stage, seconds in results.details["seconds_per_epoch"].items():
+        console.print(f"{stage}: {results.details['epochs'][stage]} epochs of {seconds:.2f} s")
     console.print(f"Checkpoint: \"recognizer.checkpoint='{run.path}'\"", soft_wrap=True)  # Hydra stumbles over a bare =
     return run.path
 
@@ -102,19 +104,19 @@ def _tune(
     trunk = changed(before, recognizer.state_dict())
     held = held_out_people(enrolment.people, recipe.held_out, config.seed)
     figures = _compare(config.choices.recognizer, head, untouched, tuned, held)
-    write_checkpoint(folder, head, trunk, split_checksum(enrolment), figures[0], details)
+    write_checkpoint(folder, head, trunk, split_checksum(enrolment), figures, details)
     write_people((person for number, person in enumerate(enrolment.people) if number not in held), folder)
     conclude(folder, figures, confusions(head, tuned, enrolment.people), stages)
 
 
-def _compare(name: str, head: nn.Linear, untouched: Comparison, tuned: Comparison, held: frozenset[int]) -> Figures:
+def _compare(
+    name: str, head: nn.Linear, untouched: Comparison, tuned: Comparison, held: frozenset[int]
+) -> list[Figure]:
     """The tuned recogniser's figures, beside the untouched one's."""
-    figures, absent = clear_figures(name, head, tuned)
-    figures["clear/untouched/nearest_centroid"] = nearest_centroid(untouched)
+    figures = [*clear_figures(name, head, tuned), nearest_figure("untouched", untouched)]
     for label, clear in ((name, tuned), ("untouched", untouched)):
-        measured, unmeasured = held_out_figures(label, clear, held)
-        figures, absent = figures | measured, absent | unmeasured
-    return figures, absent
+        figures += held_out_figures(label, clear, held)
+    return figures
 
 
 def _train(

@@ -1,6 +1,5 @@
 """The white box's classifier: fitted on clear embeddings, or a checkpoint's own."""
 
-import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,14 +14,16 @@ from torch import Tensor, nn
 from veil.checkpoint import Checkpoint, read_checkpoint, split_checksum, write_checkpoint
 from veil.config import Config
 from veil.data.faces import Enrolment
+from veil.evaluation.results import Results, write_results
 from veil.metrics.comparison import Comparison
+from veil.metrics.measure import Figure, by_name
 from veil.progress import Stages
 from veil.recognizers.embed import clear_embeddings, fingerprint
 from veil.recognizers.whitebox import centroids
 from veil.store import Row, head_folder, write_csv
 from veil.tasks.fit import fit
 from veil.training.curve import draw_curve, read_curve
-from veil.training.figures import Figures, clear_figures, compared, confusions
+from veil.training.figures import clear_figures, compared, confusions
 from veil.training.losses import new_loss
 from veil.training.people import Labelled, People
 from veil.training.recipe import Fitting
@@ -63,7 +64,7 @@ def fitted_head(
                 head = fit_head(config, both, len(enrolment.people), folder, stages, logger)
                 details = {"mode": "head", "base": fingerprint(recognizer), "recipe": {"head": config.head}}
                 figures = clear_figures(config.choices.recognizer, head, both)
-                write_checkpoint(folder, head, {}, split_checksum(enrolment), figures[0], details)
+                write_checkpoint(folder, head, {}, split_checksum(enrolment), figures, details)
                 conclude(folder, figures, confusions(head, both, enrolment.people), stages)
     return read_checkpoint(run.path).head()
 
@@ -83,20 +84,15 @@ def fit_head(
     return classifier.cpu()
 
 
-def conclude(folder: Path, figures: Figures, worst: Sequence[Row], stages: Stages) -> None:
+def conclude(folder: Path, figures: Sequence[Figure], worst: Sequence[Row], stages: Stages) -> None:
     """Write `metrics.json`, who is mistaken for whom, and the learning curves."""
-    metrics, absent = figures
     curves = sorted(folder.glob("*/curve.csv"))  # of each stage
     epochs = {path.parent.name: [row["train/seconds"] for row in read_curve(path)] for path in curves}
-    contents = {
-        "metrics": {name: interval._asdict() for name, interval in metrics.items()},
-        "flags": [],
-        "absent": absent,
-        "timings": {stage: round(seconds, 3) for stage, seconds in stages.seconds.items()},
+    details = {
         "epochs": {stage: len(seconds) for stage, seconds in epochs.items()},
         "seconds_per_epoch": {stage: median(seconds) for stage, seconds in epochs.items()},
     }
-    (folder / "metrics.json").write_text(json.dumps(contents, indent=2))
+    write_results(folder, Results(by_name(figures), timings=stages.seconds, details=details))
     write_csv(worst, folder / "confusions.csv")
     for path in curves:
         draw_curve(path).savefig(path.with_suffix(".png"), dpi=100)

@@ -8,6 +8,7 @@ from hydra.utils import instantiate
 from torch import nn
 
 from veil.attacks.material import pictures
+from veil.config import Config, InputError
 from veil.data.faces import FaceSet
 from veil.recognizers.eigenfaces import Eigenfaces
 
@@ -17,6 +18,20 @@ def fit_classical(recognizers: Mapping[str, nn.Module], gallery: FaceSet) -> Non
     for recognizer in recognizers.values():
         if isinstance(recognizer, Eigenfaces):
             recognizer.fit(pictures(gallery))
+
+
+def other_judges(config: Config, whitebox: str) -> dict[str, Any]:
+    """The configs of the judges, less one that is the white box under its own name: it judges anyhow.
+
+    Raises InputError for another recogniser, or other settings of the same, under the white box's name.
+    """
+    settings = config.judges.get(whitebox, config.recognizer)
+    if settings != config.recognizer:
+        raise InputError(
+            f"judges: `{whitebox}` is the white box's name (recognizer={whitebox}); a judge with other settings must "
+            f"have another name, got {settings}"
+        )
+    return {judge: settings for judge, settings in config.judges.items() if judge != whitebox}
 
 
 def available(judges: Mapping[str, Any]) -> tuple[dict[str, nn.Module], dict[str, str]]:

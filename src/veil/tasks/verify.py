@@ -1,11 +1,9 @@
 """How well do the white box and the judges tell people apart on clear photos? LFW's pairs protocol, and all pairs."""
 
-import json
 import shlex
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
@@ -13,18 +11,29 @@ from hydra.utils import instantiate
 from numpy import ndarray
 from rich.table import Table
 
-from veil.attacks.figures import far_name
 from veil.config import Config, InputError
 from veil.data.faces import Enrolment, FaceSet
-from veil.metrics.pairs import NamedPair, acceptance, accuracy, all_pairs, draw_pairs, fold_accuracies, read_pairs
-from veil.metrics.verification import FARS, Pairs, verification
+from veil.evaluation.results import Flag, Results, read_results, write_results
+from veil.metrics.measure import Figure, Measure, by_name
+from veil.metrics.pairs import Folds, NamedPair, accuracy, all_pairs, draw_pairs, fold_accuracies, read_pairs
+from veil.metrics.verification import AREA, EQUAL_ERROR_RATE, TAR, Pairs, acceptance, verification
 from veil.progress import Stages, console
 from veil.recognizers.embed import clear_embeddings
 from veil.store import verification_folder, write_csv
 from veil.tasks.finetune import quiet_lightning
-from veil.tasks.judges import available, fit_classical
+from veil.tasks.judges import available, fit_classical, other_judges
 from veil.tasks.prepare import prepared
 from veil.tracking import publish
+
+VERIFICATION = "verification"  # the condition of its figures
+ACCURACY = Measure(
+    "pair_accuracy",
+    "pairs of photos told right, at the threshold that is best on the other folds",
+    "privacy",
+    "share",
+    (0, 1),
+    better="higher",
+)
 
 
 def verify(config: Config) -> Path:
@@ -36,17 +45,17 @@ def verify(config: Config) -> Path:
             with run.writing() as folder:
                 _make(config, folder)
             publish(instantiate(config.logger)(name=f"verify-{config.choices.data}"), run)
-    figures = run.metrics()
-    for flag in figures["flags"]:
+    results = read_results(run.path)
+    for flag in results.flags:
         console.print(f"[bold yellow]flag[/]: {flag}")
-    console.print(table(figures), f"Pairs: {run.path / 'pairs.csv'}", soft_wrap=True)
+    console.print(table(results), f"Pairs: {run.path / 'pairs.csv'}", soft_wrap=True)
     return run.path
 
 
 def _make(config: Config, folder: Path) -> None:
     stages = Stages()
     quiet_lightning()
-    judges, missing = available(config.judges)
+    judges, missing = available(other_judges(config, config.choices.recognizer))
     recognizers = {config.choices.recognizer: instantiate(config.recognizer), **judges}
     device = instantiate(config.trainer).strategy.root_device
     enrolment = prepared(config, stages)
@@ -59,13 +68,16 @@ def _make(config: Config, folder: Path) -> None:
         raise InputError(f"task.pairs: none of the {len(asked)} pairs is of two photos of data={config.choices.data}")
     fit_classical(recognizers, enrolment.gallery)
     rows = [pair._asdict() for pair in pairs]
-    found: dict[str, Any] = {"metrics": {}, "absent": missing, "folds": {}}
+    figures = [Figure(ACCURACY, reason, subject=name, condition=VERIFICATION) for name, reason in missing.items()]
+    folds = {}
     for name, recognizer in recognizers.items():
         embedded = clear_embeddings(recognizer.to(device), faces, config.cache, stages, f"embed with {name}")
         left, right = ([place[key] for key in keys] for keys in list(zip(*pairs, strict=True))[:2])
         cosines = (embedded[left] * embedded[right]).sum(dim=1).double().numpy()
         with stages.clock("measure"):
-            measure(name, pairs, cosines, len(set(people[left + right])), all_pairs(embedded, people), found)
+            found, split = measure(name, pairs, cosines, len(set(people[left + right])), all_pairs(embedded, people))
+        figures += found
+        folds[name] = {column: values.tolist() for column, values in split._asdict().items()}
         for row, cosine in zip(rows, cosines.tolist(), strict=True):
             row[f"cosine/{name}"] = cosine
     write_csv(rows, folder / "pairs.csv")
@@ -78,13 +90,9 @@ def _make(config: Config, folder: Path) -> None:
         "pairs_left_out": len(asked) - len(pairs),
     }
     lost = f"{len(asked) - len(pairs)} of {len(asked)} pairs have a photo without a face or not in the data"
-    contents = found | {
-        "flags": [lost] if len(pairs) < len(asked) else [],
-        "faces": counts,
-        "command": shlex.join(["python", "run.py", *HydraConfig.get().overrides.task]),
-        "timings": {stage: round(seconds, 3) for stage, seconds in stages.seconds.items()},
-    }
-    (folder / "metrics.json").write_text(json.dumps(contents, indent=2))
+    flags = [Flag("pairs left out", lost)] if len(pairs) < len(asked) else []
+    command = shlex.join(["python", "run.py", *HydraConfig.get().overrides.task])
+    write_results(folder, Results(by_name(figures), flags, counts, command, stages.seconds, {"folds": folds}))
 
 
 def everybody(enrolment: Enrolment) -> FaceSet:
@@ -104,31 +112,31 @@ def asked_pairs(config: Config, faces: FaceSet) -> list[NamedPair]:
 
 
 def measure(
-    name: str, pairs: Sequence[NamedPair], cosines: ndarray, people: int, every: Pairs, found: dict[str, Any]
-) -> None:
-    """Add a recogniser's figures: accuracy over the folds; TAR@FAR, EER and AUC over all pairs of photos."""
+    name: str, pairs: Sequence[NamedPair], cosines: ndarray, people: int, every: Pairs
+) -> tuple[list[Figure], Folds]:
+    """A recogniser's figures: accuracy over the folds; TAR@FAR, EER and AUC over all pairs of photos; and the folds."""
     same, fold = np.array([pair.same for pair in pairs]), np.array([pair.fold for pair in pairs])
-    folds = fold_accuracies(cosines, same, fold)
-    rates, accepted = verification(every), acceptance(every)
-    figures = {"accuracy": accuracy(folds, len(pairs), people), "eer": rates.equal_error_rate, "auc": rates.area}
-    for far in FARS:
-        figure = f"tar@far={far_name(far)}"
-        if far in accepted:
-            figures[figure] = accepted[far]
-        else:
-            found["absent"][f"verification/{name}/{figure}"] = "too few impostor pairs"
-    found["metrics"] |= {f"verification/{name}/{figure}": value._asdict() for figure, value in figures.items()}
-    found["folds"][name] = {column: values.tolist() for column, values in folds._asdict().items()}
+    folds, rates = fold_accuracies(cosines, same, fold), verification(every)
+    place = {"subject": name, "condition": VERIFICATION}
+    figures = [
+        Figure(ACCURACY, accuracy(folds, len(pairs), people), **place),
+        Figure(EQUAL_ERROR_RATE, rates.equal_error_rate, **place),
+        Figure(AREA, rates.area, **place),
+    ]
+    figures += [Figure(TAR[far], accepted, **place) for far, accepted in acceptance(every).items()]
+    return figures, folds
 
 
-def table(figures: Mapping[str, Any]) -> Table:
+def table(results: Results) -> Table:
     """Every figure with its interval and the pairs it is of; one that could not be measured with its reason."""
     shown = Table("of clear photos", "value", "95 % interval", "pairs", title_justify="left")
     for column in shown.columns[1:]:
         column.justify = "right"
-    for name, figure in figures["metrics"].items():
-        interval = f"{figure['low']:.4f} .. {figure['high']:.4f}"
-        shown.add_row(name.partition("/")[2], f"{figure['value']:.4f}", interval, str(figure["n"]))
-    for name, reason in figures["absent"].items():
-        shown.add_row(name.partition("/")[2] or name, "absent", reason, "")
+    for figure in results.figures.values():
+        name = f"{figure.subject}/{figure.measure.name}"
+        if figure.absent:
+            shown.add_row(name, "absent", figure.absent, "")
+        else:
+            value, low, high, n = figure.interval
+            shown.add_row(name, f"{value:.4f}", f"{low:.4f} .. {high:.4f}", str(n))
     return shown

@@ -7,6 +7,9 @@ from torch import Tensor, nn
 from veil.data.faces import Enrolment
 from veil.metrics.comparison import Comparison
 from veil.metrics.intervals import Interval, people_mean
+from veil.metrics.measure import Figure, Measure
+from veil.metrics.privacy import ACCURACY
+from veil.metrics.verification import TAR
 from veil.recognizers.whitebox import centroids
 from veil.store import Row
 from veil.training.held_out import of_people, true_accepts
@@ -14,7 +17,16 @@ from veil.types import Identities
 
 CHUNK = 1024  # probes whose logits are held at a time
 
-Figures = tuple[dict[str, Interval], dict[str, str]]  # measured; absent, with the reason
+EVERYBODY, HELD_OUT = "everybody", "held_out"  # conditions: clear photos of everybody, of who was not trained on
+NEAREST_CENTROID = Measure(
+    "nearest_centroid",
+    "the true person's mean enrolled photo is the best match",
+    "privacy",
+    "share",
+    (0, 1),
+    better="lower",
+    prominence=2,
+)
 
 
 def compared(gallery: Float[Tensor, "g d"], probes: Float[Tensor, "p d"], enrolment: Enrolment) -> Comparison:
@@ -42,15 +54,24 @@ def nearest_centroid(clear: Comparison) -> Interval:
     return share_named(torch.cat([(part @ means.T).argmax(dim=1) for part in clear.probes.split(CHUNK)]), clear.probed)
 
 
-def clear_figures(name: str, classifier: nn.Module, clear: Comparison) -> Figures:
-    """Top-1 of the classifier and of the nearest centroid; TAR@FAR over everybody; what is absent, and why."""
-    accepted, absent = true_accepts(clear)
-    figures = {
-        f"clear/{name}/accuracy": share_named(named(classifier, clear.probes), clear.probed),
-        f"clear/{name}/nearest_centroid": nearest_centroid(clear),
-    }
-    figures |= {f"clear/{name}/{figure}": interval for figure, interval in accepted.items()}
-    return figures, {f"clear/{name}/{figure}": reason for figure, reason in absent.items()}
+def clear_figures(name: str, classifier: nn.Module, clear: Comparison) -> list[Figure]:
+    """Top-1 of the classifier and of the nearest centroid, and TAR@FAR, of clear photos of everybody enrolled."""
+    return [
+        Figure(ACCURACY, share_named(named(classifier, clear.probes), clear.probed), subject=name, condition=EVERYBODY),
+        nearest_figure(name, clear),
+        *accepted_figures(name, EVERYBODY, clear),
+    ]
+
+
+def nearest_figure(name: str, clear: Comparison) -> Figure:
+    """Top-1 of the nearest centroid."""
+    return Figure(NEAREST_CENTROID, nearest_centroid(clear), subject=name, condition=EVERYBODY)
+
+
+def accepted_figures(name: str, condition: str, clear: Comparison) -> list[Figure]:
+    """TAR at each FAR, or why it is absent."""
+    place = {"subject": name, "condition": condition}
+    return [Figure(TAR[far], accepted, **place) for far, accepted in true_accepts(clear).items()]
 
 
 def confusions(classifier: nn.Module, clear: Comparison, people: list[str], worst: int = 20) -> list[Row]:
@@ -75,10 +96,6 @@ def confusions(classifier: nn.Module, clear: Comparison, people: list[str], wors
     return sorted(rows, key=lambda row: (row["accuracy"], -row["probes"], row["label"]))[:worst]
 
 
-def held_out_figures(name: str, clear: Comparison, held: frozenset[int]) -> Figures:
+def held_out_figures(name: str, clear: Comparison, held: frozenset[int]) -> list[Figure]:
     """TAR@FAR of people who were not trained on."""
-    figures, absent = true_accepts(of_people(clear, held))
-    return (
-        {f"held_out/{name}/{figure}": interval for figure, interval in figures.items()},
-        {f"held_out/{name}/{figure}": reason for figure, reason in absent.items()},
-    )
+    return accepted_figures(name, HELD_OUT, of_people(clear, held))

@@ -1,6 +1,6 @@
 """Are two photos of one person? Asked about people who took no part in training."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Int
@@ -10,11 +10,9 @@ from torchmetrics.utilities import dim_zero_cat
 
 from veil.data.split import face_seed
 from veil.metrics.comparison import Comparison
-from veil.metrics.intervals import Interval, people_mean
-from veil.metrics.verification import SUPPORT, pairs, thresholds
+from veil.metrics.intervals import Interval
+from veil.metrics.verification import acceptance, pairs
 from veil.types import Embeddings, Identities
-
-NAMES = {1e-2: "tar@far=1e-2", 1e-3: "tar@far=1e-3"}
 
 
 def held_out_people(people: Sequence[str], share: float, seed: int) -> frozenset[int]:
@@ -23,33 +21,15 @@ def held_out_people(people: Sequence[str], share: float, seed: int) -> frozenset
     return frozenset(order[: round(share * len(people))])
 
 
-def true_accepts(comparison: Comparison) -> tuple[dict[str, Interval], dict[str, str]]:
-    """Share of genuine pairs above the cosine that 1 in 100, and in 1000, impostor pairs exceeds.
+def true_accepts(comparison: Comparison) -> Mapping[float, Interval | str]:
+    """TAR at each FAR over pairs of a probe and an enrolled photo, or why there is none.
 
-    Pairs are of a probe and an enrolled photo. Photos without a face (zeros) are left out of the templates; as probes
-    they are never accepted.
-
-    Returns: figures by name, with intervals over people; and what cannot be measured, with its reason.
-
+    Photos without a face (zeros) are left out of the templates; as probes they are never accepted.
     """
     probes, probed, templates, enrolled = comparison
     found = templates.any(dim=1)
     known = torch.isin(probed, enrolled[found])
-    both = pairs(Comparison(probes[known], probed[known], templates[found], enrolled[found]))
-    at = thresholds(both.impostors)
-    genuine = both.probed == both.enrolled
-    figures: dict[str, Interval] = {}
-    absent: dict[str, str] = {}
-    for far, name in NAMES.items():
-        if far not in at:
-            absent[name] = f"needs {SUPPORT / far:.0f} impostor pairs, got {len(both.impostors)}"
-            continue
-        accepted = people_mean((both.genuine > at[far]).astype(float), both.probed[genuine])
-        if accepted is None:
-            absent[name] = "no genuine pair"
-        else:
-            figures[name] = accepted
-    return figures, absent
+    return acceptance(pairs(Comparison(probes[known], probed[known], templates[found], enrolled[found])))
 
 
 class HeldOut(Metric):
@@ -71,10 +51,11 @@ class HeldOut(Metric):
         (self.templates if enrolled else self.probes).append(embeddings)
         (self.enrolled if enrolled else self.probed).append(identities)
 
-    def compute(self) -> dict[str, Interval]:
-        """The figures that can be measured."""
+    def compute(self) -> dict[float, Interval]:
+        """TAR at each FAR that can be measured."""
         parts = (self.probes, self.probed, self.templates, self.enrolled)
-        return true_accepts(Comparison(*(dim_zero_cat(part).cpu() for part in parts)))[0]
+        accepted = true_accepts(Comparison(*(dim_zero_cat(part).cpu() for part in parts)))
+        return {far: interval for far, interval in accepted.items() if isinstance(interval, Interval)}
 
 
 def positions(identities: Identities, people: frozenset[int]) -> Int[Tensor, " n"]:

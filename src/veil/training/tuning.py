@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchmetrics.classification import MulticlassAccuracy
 
+from veil.metrics.verification import TAR
 from veil.training.held_out import HeldOut
 from veil.types import Embeddings
 
@@ -99,7 +100,7 @@ class Tuning(pl.LightningModule):
         """TAR@FAR of held-out people."""
         if self.held_out.update_count:
             accepted = self.held_out.compute()
-            self.log_dict({f"val/{name}": figure.value for name, figure in accepted.items()}, rank_zero_only=True)
+            self.log_dict({f"val/{TAR[far].name}": share.value for far, share in accepted.items()}, rank_zero_only=True)
             self.held_out.reset()
 
     def configure_optimizers(self) -> dict:  # type: ignore[override]

@@ -1,0 +1,88 @@
+"""What a reader must know before believing a run's figures."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from veil.evaluation.results import Flag
+from veil.metrics.comparison import RANKS
+from veil.metrics.image import COVERAGE
+from veil.metrics.measure import ANONYMISED, CLEAR, NAIVE, Figure
+from veil.metrics.privacy import ACCURACY
+from veil.metrics.verification import TAR
+
+# a recogniser below these on clear probes cannot show privacy
+WEAK = {ACCURACY: 0.9, RANKS[1]: 0.9, TAR[1e-3]: 0.5}
+WIDE = 0.2  # an interval of a share that is wider than this says little
+
+
+def raise_flags(
+    figures: Iterable[Figure],
+    *,
+    unchanged: int,
+    faces: int,
+    ratio: float,
+    cells: int,
+    not_found: Sequence[str],
+    single_photo: int,
+    not_held_out: Sequence[str] = (),
+    same_for_every_seed: bool = False,
+    trained_on: Mapping[str, int] | None = None,
+    people: int = 0,
+    smallest: bool = False,
+    formats: Sequence[str] = (),
+) -> list[Flag]:
+    """One flag for each assumption that failed.
+
+    Args:
+        figures: of the run; the absent ones are passed over.
+        unchanged: outputs equal to their input.
+        faces: probes measured.
+        cells: cells in the whole grid, not its side.
+        not_found: keys of photos without a detected face.
+        single_photo: people with one photo, who have no probe.
+        not_held_out: judges that are the white box or a surrogate of it.
+        same_for_every_seed: the diffusion model's results do not depend on the seed.
+        trained_on: for each model, how many of the evaluated people it was trained on.
+        people: how many are evaluated.
+        smallest: each face has its own ratio, and `ratio` is the most.
+        formats: of the photos' files.
+
+    """
+    flags = []
+    if unchanged:
+        text = f"output equals input for {unchanged} of {faces} faces: nothing was repainted there"
+        flags.append(Flag("output equals input", text))
+    for figure in figures:
+        if figure.absent:
+            continue
+        name, value, low, high, _ = figure.name, *figure.interval
+        if figure.measure == COVERAGE and (value - ratio if smallest else abs(value - ratio)) > 1 / cells:
+            text = f"coverage {value:.4f} is not the ratio {ratio} to one cell"
+            flags.append(Flag("coverage is not the ratio", text, (name,)))
+        if figure.condition == CLEAR and value < WEAK.get(figure.measure, 0):
+            floor = WEAK[figure.measure]
+            text = f"weak recogniser: {name} is {value:.3f}, below {floor}, on clear photos"
+            flags.append(Flag("weak recogniser", text, (name,)))
+        plain = figure.condition == ANONYMISED and figure.subject and figure.attack in ("", NAIVE) and not figure.group
+        if plain and figure.measure.kind == "privacy" and figure.measure.prominence > 1 and high - low > WIDE:
+            text = f"wide interval: {name} is known to +-{50 * (high - low):.0f} points only"
+            flags.append(Flag("wide interval", text, (name,)))
+    flags += [
+        Flag("judge is a white box", f"judge {judge} is a white box: it is not held out") for judge in not_held_out
+    ]
+    if same_for_every_seed:
+        text = "the inpainter paints the same face for every seed: what it leaves is no chance result"
+        flags.append(Flag("same face for every seed", text))
+    for model, known in (trained_on or {}).items():
+        if known:
+            text = f"{model} was trained on {known} of the {people} evaluated people: its figures flatter it"
+            flags.append(Flag("trained on evaluated people", text))
+    if len(formats) > 1:
+        text = f"mixed image formats ({', '.join(formats)}): compression may tell people apart"
+        flags.append(Flag("mixed image formats", text))
+    if not_found:
+        text = f"no face found in {len(not_found)} photos, which are left out: {', '.join(not_found[:5])}"
+        flags.append(Flag("no face found", text))
+    if single_photo:
+        text = f"{single_photo} people have one photo: they are enrolled and never probed"
+        flags.append(Flag("people have one photo", text))
+    return flags

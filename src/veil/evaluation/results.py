@@ -1,0 +1,124 @@
+"""What a run found, on disk: `metrics.json` and `manifest.csv`, their one writer and their one reader."""
+
+import csv
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from veil.config import InputError
+from veil.metrics.measure import Figure, Measure, by_name
+from veil.store import Row, write_csv
+
+SCHEMA = 2  # of metrics.json; files of another one are refused
+TEXTS = ("key", "person", "predicted_clear", "predicted", "original", "mask", "result", "rebuilt")
+NUMBERS = ("label", "seed")
+BOOLS = ("found", "unchanged")
+
+
+class Flag(NamedTuple):
+    """An assumption of the run that failed."""
+
+    kind: str  # as docs/flags.md calls it
+    text: str  # the sentence
+    figures: tuple[str, ...] = ()  # names of the figures that it is about
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass
+class Results:
+    """What `metrics.json` holds.
+
+    Args:
+        figures: by name.
+        faces: how many people and photos took part.
+        command: that makes the run again.
+        timings: seconds of each stage.
+        details: what the task alone has to say.
+
+    """
+
+    figures: dict[str, Figure]
+    flags: list[Flag] = field(default_factory=list)
+    faces: dict[str, Any] = field(default_factory=dict)
+    command: str = ""
+    timings: dict[str, float] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def measured(self) -> dict[str, Figure]:
+        """The figures that are not absent."""
+        return {name: figure for name, figure in self.figures.items() if not figure.absent}
+
+
+def write_results(folder: Path, results: Results) -> None:
+    """Write `metrics.json`: every figure by name, what each measure means, flags, counts, timings."""
+    measures = {figure.measure.name: figure.measure for figure in results.figures.values()}
+    contents = {
+        "schema": SCHEMA,
+        "figures": {name: figure.to_json() for name, figure in results.figures.items()},
+        "flags": [flag._asdict() for flag in results.flags],
+        "faces": results.faces,
+        "command": results.command,
+        "timings": {stage: round(seconds, 3) for stage, seconds in results.timings.items()},
+        "details": results.details,
+        "measures": {name: asdict(measure) for name, measure in sorted(measures.items())},
+    }
+    (folder / "metrics.json").write_text(json.dumps(contents, indent=2))
+
+
+def read_results(folder: Path) -> Results:
+    """What `write_results` wrote. Raises InputError where the folder holds no results, or those of another Veil."""
+    path = folder / "metrics.json"
+    if not path.exists():
+        raise InputError(f"folder must hold a finished run, got {folder} without metrics.json")
+    contents = json.loads(path.read_text())
+    if contents.get("schema") != SCHEMA:
+        raise InputError(f"folder must hold results of schema {SCHEMA}, got {folder} of {contents.get('schema')}")
+    measures = {
+        name: Measure(**parts | {"bounds": tuple(parts["bounds"])}) for name, parts in contents["measures"].items()
+    }
+    return Results(
+        by_name(Figure.from_json(parts, measures[parts["measure"]]) for parts in contents["figures"].values()),
+        [Flag(parts["kind"], parts["text"], tuple(parts["figures"])) for parts in contents["flags"]],
+        **{name: contents[name] for name in ("faces", "command", "timings", "details")},
+    )
+
+
+def write_manifest(folder: Path, rows: Sequence[Row]) -> None:
+    """Write `manifest.csv`: one line a probe; a value that a face does not have is an empty field."""
+    write_csv(rows, folder / "manifest.csv")
+
+
+def read_manifest(folder: Path) -> list[Row]:
+    """What `write_manifest` wrote, with numbers as numbers; None where a face has no value. Empty without the file."""
+    path = folder / "manifest.csv"
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return [{column: _read(column, text) for column, text in row.items()} for row in csv.DictReader(file)]
+
+
+def _read(column: str, text: str) -> Any:
+    if column in TEXTS:
+        return text
+    if column in BOOLS:
+        return text == "True"
+    if not text:
+        return None
+    return int(text) if column in NUMBERS else float(text)
+
+
+def column_names(figures: Iterable[Figure], measure: Measure, subjects: Mapping[str, Any] | set[str]) -> list[str]:
+    """Columns of the manifest that hold a measure by some subjects, of what was anonymised, over all attacks."""
+    return [
+        figure.name
+        for figure in figures
+        if figure.measure.name == measure.name
+        and figure.subject in subjects
+        and figure.condition == "anonymised"
+        and not figure.group
+    ]

