@@ -115,7 +115,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 def compose_config(*overrides: str) -> Config:
     """What `python run.py <overrides>` would hand to its task."""
-    return compose(*overrides, conf=CONF)
+    return compose(*overrides)
 
 
 @pytest.fixture
