@@ -58,20 +58,9 @@ def make(root: Path, people: int, photos: int) -> None:
 
 
 def config(root: Path, cache: Path) -> Any:
-    from hydra import compose, initialize_config_dir
-    from hydra.core.hydra_config import HydraConfig
-    from omegaconf import read_write
+    from veil.config import compose
 
-    from veil.config import validate
-
-    with initialize_config_dir(str(Path(__file__).parents[1] / "conf"), version_base="1.3"):
-        overrides = ["task=prepare", "data=celeba", f"data.root={root}", f"cache={cache}"]
-        cfg = compose("config", overrides=overrides, return_hydra_config=True)
-        HydraConfig.instance().set_config(cfg)
-        with read_write(cfg):
-            cfg._set_flag("struct", False)
-            del cfg["hydra"]
-        return validate(cfg)
+    return compose("task=prepare", "data=celeba", f"data.root={root}", f"cache={cache}")
 
 
 def prepare(root: Path, cache: Path) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from torch import nn
 from veil.anonymization import Anonymization, Inpainter
 from veil.attacks.campaign import limits_of_clear
 from veil.attacks.material import Material
-from veil.config import Config, InputError, compose
+from veil.config import Config, InputError, compose, conf_folder
 from veil.data.faces import divide
 from veil.metrics.comparison import Comparison, recognition
 from veil.metrics.intervals import bootstrap_mean
@@ -37,7 +37,6 @@ from veil.tasks.prepare import prepared
 from veil.tasks.whitebox import asking_masker, enrolled_whitebox
 from veil.types import Embeddings
 
-CONF = Path(__file__).parents[1] / "conf"
 FAR = 1e-3
 BATCH = 16
 
@@ -59,7 +58,7 @@ class Bench:
     def __init__(self, overrides: list[str], masker: str, side: str, judge: str) -> None:
         self.overrides, self.stages = overrides, Stages()
         quiet_lightning()
-        self.config = compose(*overrides, f"masker={masker}", conf=CONF)
+        self.config = compose(*overrides, f"masker={masker}")
         enrolment = prepared(self.config, self.stages)
         sides = divide(enrolment, self.config.split.attackers, self.config.seed, self.config.split.probes)
         self.side = sides[("evaluation", "attackers").index(side)]
@@ -92,7 +91,7 @@ class Bench:
     def measured(self, masker: str, inpainter: str, ratios: list[float], people: np.ndarray) -> tuple[dict, dict]:
         """Figures and curves of a masker under an inpainter."""
         chosen = (*self.overrides, f"masker={masker}", f"inpainter={inpainter}")
-        configs = [compose(*chosen, f"ratio={ratio}", conf=CONF) for ratio in ratios]
+        configs = [compose(*chosen, f"ratio={ratio}") for ratio in ratios]
         paint = instantiate(configs[0].inpainter)
         cost, curve = self.cost(configs[0], paint), self.curve(configs, paint)
         return {**summary(curve, ratios, people), "cost": cost}, curve
@@ -176,7 +175,7 @@ def table(folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", required=True, type=Path)
-    every = ",".join(sorted(path.stem for path in CONF.glob("masker/*.yaml")))
+    every = ",".join(sorted(path.stem for path in conf_folder().glob("masker/*.yaml")))
     parser.add_argument("--maskers", default=every, help="of conf/masker, with commas")
     parser.add_argument("--ratios", default="0.1,0.2,0.3,0.4,0.5,0.7,1")
     parser.add_argument("--inpainters", default="telea,face_diffusion", help="of conf/inpainter")

@@ -30,7 +30,6 @@ from veil.recognizers.whitebox import WhiteBox, centroids
 from veil.tasks.whitebox import nearest_centroid
 from veil.types import CROP, Faces, Images
 
-CONF = Path(__file__).parents[1] / "conf"
 MASKERS, RATIOS = ("random", "gradcam", "saliency", "t_zone", "search"), (0.25, 0.5)
 RED = np.array([220, 40, 40])
 
@@ -39,7 +38,7 @@ class Painter:
     """Masks and repaints one face of a photo, as a run would, and pastes it back."""
 
     def __init__(self, whitebox: WhiteBox, masker: str, ratio: float) -> None:
-        self.config = compose(f"masker={masker}", f"ratio={ratio}", conf=CONF)
+        self.config = compose(f"masker={masker}", f"ratio={ratio}")
         self.inpainter = instantiate(self.config.inpainter)
         self.masker: Callable = instantiate(self.config.masker)
         if masker == "search":
@@ -61,7 +60,7 @@ class Painter:
 
 def white_box(views: Images) -> WhiteBox:
     """FaceNet that knows the first half of each AT&T person's photos and, as person 40, who is on `views`."""
-    recognizer = instantiate(compose(conf=CONF).recognizer)
+    recognizer = instantiate(compose().recognizer)
     photos = [photo for number, photo in enumerate(att()) if number % 10 < 5]
     pixels = [decode(photo.read()) for photo in photos]
     found = find_faces(pixels, face_detector())

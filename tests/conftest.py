@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +20,19 @@ ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"
 
 os.environ["WANDB_MODE"] = "offline"
+
+
+def program(*names: str, install: str) -> str:
+    """The path of a program that a test needs: the first of these names that is found.
+
+    Where there is none the test is skipped, with `install`, how to have one, in its reason; with `CI` set it fails.
+    """
+    places = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    found = next(filter(None, (shutil.which(name, path=places) for name in names)), None)
+    if found is None:
+        stop = pytest.fail if os.environ.get("CI") else pytest.skip
+        stop(f"no {names[0]} on this machine: {install}")
+    return found
 
 
 class TinyRecognizer(nn.Module):
@@ -101,7 +115,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 def compose_config(*overrides: str) -> Config:
     """What `python run.py <overrides>` would hand to its task."""
-    return compose(*overrides, conf=CONF)
+    return compose(*overrides)
 
 
 @pytest.fixture

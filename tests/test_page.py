@@ -3,7 +3,6 @@
 import html
 import json
 import re
-import shutil
 import subprocess
 from itertools import pairwise
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import program
 from omegaconf import OmegaConf
 from PIL import Image
 
@@ -113,10 +113,7 @@ FLAGS = (
 
 def browse(page: Path, profile: Path, width: int = 1280, *, dark: bool = False) -> tuple[dict[str, Any], list[str]]:
     """What Chromium drew of a page, and what it wrote to its console."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    browser = next(filter(None, map(shutil.which, names)), None)
-    if browser is None:
-        pytest.fail("no Chromium to open the page in: `apt-get install chromium` (or google-chrome) installs one")
+    browser = program("chromium", "chromium-browser", "google-chrome", install="`apt-get install chromium` brings one")
     page.with_name("probed.html").write_text(page.read_text() + PROBE)
     frame = page.with_name("frame.html")
     frame.write_text(FRAME.format(width=width))
@@ -125,6 +122,16 @@ def browse(page: Path, profile: Path, width: int = 1280, *, dark: bool = False) 
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     (title,) = re.findall(r"<title>(\{.*?\})</title>", done.stdout)
     return json.loads(html.unescape(title)), [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+
+@pytest.mark.parametrize(("value", "outcome"), [("", pytest.skip.Exception), ("1", pytest.fail.Exception)])
+def test_without_a_browser_tests_are_skipped_and_in_ci_they_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str, outcome: type[BaseException]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("CI", value)
+    with pytest.raises(outcome, match="no chromium on this machine: `apt-get install chromium`"):
+        browse(tmp_path / "report.html", tmp_path / "profile")
 
 
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)])

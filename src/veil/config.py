@@ -124,14 +124,21 @@ def _is_box(part: Any) -> bool:
     return 0 <= left < right <= 1 and 0 <= top < bottom <= 1
 
 
-def compose(*overrides: str, conf: str | Path) -> Config:
-    """What `python run.py <overrides>` hands to its task, for notebooks and scripts: `compose("seed=1", conf="conf")`.
+def conf_folder() -> Path:
+    """The folder with `config.yaml`: inside the package where a wheel was installed, at the top of a checkout."""
+    package = Path(__file__).parent
+    carried = package / "conf"
+    return carried if carried.exists() else package.parents[1] / "conf"
+
+
+def compose(*overrides: str, conf: str | Path | None = None) -> Config:
+    """What `veil <overrides>` hands to its task, for notebooks and scripts: `compose("masker=random", "seed=1")`.
 
     Args:
-        conf: the folder with `config.yaml`.
+        conf: another folder with a `config.yaml`, instead of Veil's own.
 
     """
-    with initialize_config_dir(str(Path(conf).resolve()), version_base="1.3"):
+    with initialize_config_dir(str(Path(conf or conf_folder()).resolve()), version_base="1.3"):
         cfg = hydra_compose("config", overrides=list(overrides), return_hydra_config=True)
         HydraConfig.instance().set_config(cfg)
         task = cfg.copy()
