@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from veil.config import InputError
 from veil.recognizers.dlib import Dlib
+from veil.recognizers.embed import fingerprint
 from veil.recognizers.frbench import FRBench
 from veil.tasks.judges import available
 
@@ -98,6 +99,14 @@ def test_embeddings_are_its_own_and_a_face_not_found_is_nobody(frbench: SimpleNa
         torch.testing.assert_close(embeddings[index], F.normalize(linear(torch.full((48,), shade)), dim=0))
     assert not recognizer(IMAGES[1:2]).any()
     assert frbench.settings == {"update_check": False, "verbose": False}
+
+
+def test_its_model_is_part_of_its_fingerprint(frbench: SimpleNamespace) -> None:
+    fingerprints = set()
+    for model in ("irse-50_arcface_ms1m", "resnet-50_arcface_ms1m"):
+        torch.manual_seed(0)  # the same weights
+        fingerprints.add(fingerprint(FRBench(model)))
+    assert len(fingerprints) == 2
 
 
 def test_it_is_differentiable_and_frozen(frbench: SimpleNamespace) -> None:

@@ -1,6 +1,7 @@
 """Clear embeddings, computed once for a recogniser and a set of faces."""
 
 import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,17 +18,25 @@ BATCH = 32  # fixed, so that the embeddings do not depend on a run's batch size
 
 
 def fingerprint(module: nn.Module) -> str:
-    """Digest of a module's class and every tensor of its state."""
-    digest = hashlib.blake2b(type(module).__qualname__.encode(), digest_size=16)
-    for name, tensor in module.state_dict().items():
-        digest.update(name.encode())
+    """Digest of what a module computes: its class, every tensor of its state, its buffers that are not saved, and the
+    `preprocessing` of it and its parts, a dict that JSON can hold: what else its output depends on, such as its input
+    size.
+    """
+    kind, state = type(module), module.state_dict()
+    digest = hashlib.blake2b(f"{kind.__module__}.{kind.__qualname__}".encode(), digest_size=16)
+    unsaved = {name: tensor for name, tensor in module.named_buffers() if name not in state}
+    for name, tensor in [*state.items(), *unsaved.items()]:
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().data)
+    for name, part in module.named_modules():
+        if hasattr(part, "preprocessing"):
+            digest.update(f"{name} {json.dumps(part.preprocessing, sort_keys=True)}".encode())
     return digest.hexdigest()
 
 
 @torch.no_grad()
 def clear_embeddings(recognizer: nn.Module, faces: FaceSet, cache: str, stages: Stages, label: str) -> Embeddings:
-    """Embeddings of clear crops, on the CPU; kept by the recogniser's weights and the crops' contents.
+    """Embeddings of clear crops, on the CPU; kept by the recogniser's fingerprint and the crops' contents.
 
     What is missing is computed in batches; a kill costs one. Processes that embed at once take turns.
     """
