@@ -24,7 +24,9 @@ REQUIRED = {  # what has no default
     "data=vggface2": ["data.root=somewhere"],
     "data=huggingface": ["data.path=somewhere"],
     "experiment=celeba_stable_diffusion": ["data.root=somewhere"],
+    "judges=onnx": ["judges.onnx.file=somewhere.onnx"],
     "recognizer=local": ["recognizer.weights=somewhere.safetensors"],
+    "recognizer=onnx": ["recognizer.file=somewhere.onnx"],
 }
 
 

@@ -1,5 +1,6 @@
 """A recogniser's fingerprint names everything that its embeddings depend on."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from conftest import CONF, compose_config
 from facenet_pytorch import InceptionResnetV1
 from hydra.utils import instantiate
 from safetensors.torch import save_file
+from tiny_onnx import WEIGHT, write_graph
 from torch import Tensor, nn
 from torchvision.models import squeezenet1_0, squeezenet1_1
 
@@ -43,7 +45,7 @@ def knobs(tmp_path_factory: pytest.TempPathFactory, cache: str) -> dict[str, tup
     torch.manual_seed(0)
     first, second = (saved(squeezenet1_1(num_classes=12), name) for name in ("first", "second"))
     local = {"weights": first, "architecture": "squeezenet1_1", "embedding": 12, "input_size": 64}
-    return {
+    knobs: dict[str, tuple[Knobs, dict[str, Knobs]]] = {
         "dlib": ({}, {}),
         "eigenfaces": ({}, {"variance": {"variance": 0.5}, "size": {"size": 32}}),
         "facenet": (
@@ -69,6 +71,20 @@ def knobs(tmp_path_factory: pytest.TempPathFactory, cache: str) -> dict[str, tup
             },
         ),
     }
+    if find_spec("onnx") and find_spec("onnxruntime"):
+        open_size = ("b", 3, "h", "w")
+        knobs["onnx"] = (
+            {"file": write_graph(place / "first.onnx", open_size), "input_size": 112, "alignment": "view"},
+            {
+                "file": {"file": write_graph(place / "second.onnx", open_size, -WEIGHT)},
+                "input_size": {"input_size": 128},
+                "mean": {"mean": [0.5, 0.4, 0.5]},
+                "std": {"std": [0.5, 0.5, 0.25]},
+                "channels": {"channels": "bgr"},
+                "alignment": {"alignment": "five_points"},
+            },
+        )
+    return knobs
 
 
 def recogniser(name: str, settings: Knobs, crops: Tensor) -> nn.Module:
@@ -80,6 +96,8 @@ def recogniser(name: str, settings: Knobs, crops: Tensor) -> nn.Module:
 def test_every_knob_that_changes_the_embedding_changes_the_fingerprint(
     name: str, knobs: dict[str, tuple[Knobs, dict[str, Knobs]]], crops: Tensor
 ) -> None:
+    if name == "onnx" and name not in knobs:
+        pytest.skip("the packages onnx and onnxruntime are not installed")
     base, others = knobs[name]
     required = [f"recognizer.{knob}=somewhere" for knob in ("weights", "file") if knob in base]
     settings = compose_config(f"recognizer={name}", *required).recognizer | base

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from veil.config import InputError
-from veil.recognizers.whitebox import WhiteBox
+from veil.recognizers.whitebox import WITHOUT_GRADIENTS, WhiteBox
 from veil.types import Faces, Scores
 
 Maps = Float[Tensor, "b channels i j"]
@@ -73,6 +73,9 @@ def activations(layer: nn.Module) -> Iterator[list[Tensor]]:
 def _find(recognizer: WhiteBox, layer: str) -> nn.Module:
     network = getattr(recognizer.recognizer, "network", recognizer.recognizer)
     modules = dict(network.named_modules())
+    if len(modules) == 1:
+        name = type(recognizer.recognizer).__name__
+        raise InputError(f"masker=gradcam needs a recogniser with layers, and {name} has none. {WITHOUT_GRADIENTS}")
     if layer not in modules:
         known = ", ".join(name for name, _ in network.named_children())
         raise InputError(f"masker.layer must name a layer of the recogniser ({known}), got {layer!r}")
