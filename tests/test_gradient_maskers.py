@@ -228,13 +228,16 @@ class Odd(Arranged):
         tokens = self.first(view(images)).flatten(2).mT
         front = self.classed(torch.cat([tokens.mean(dim=1, keepdim=True), tokens], dim=1))[:, 0]
         self.pair((front, front))
-        return front
+        self.last(self.first(view(images)))
+        return self.attention(front[:, :, None, None]).flatten(1)
 
 
 @pytest.mark.parametrize(
     ("layer", "message"),
     [
-        ("classed", "must have places that the embedding depends on, and 'classed' has none"),
+        ("classed", "must have several places that the embedding depends on, got 0 in 'classed'"),
+        ("last", "must have several places that the embedding depends on, got 0 in 'last'"),
+        ("attention", "must have several places that the embedding depends on, got 1 in 'attention'"),
         ("pair", "got tuple of 'pair'"),
         ("unused", "must be run for an embedding, and 'unused' is not"),
     ],

@@ -47,9 +47,12 @@ def gradcam(faces: Faces, recognizer: WhiteBox, layer: str, weighting: str = "gr
             found = recognizer(images).norm(dim=1) > 0
     arrange = arrangement(layer, module, seen[0], int(found.sum()))
     (gradient,) = torch.autograd.grad(similarity.sum(), seen[0], allow_unused=True)
-    slopes = None if gradient is None else arrange(gradient.float())
-    if slopes is None or not slopes.any():
-        raise InputError(f"masker.layer must have places that the embedding depends on, and {layer!r} has none")
+    slopes = arrange(torch.zeros_like(seen[0]) if gradient is None else gradient).float()
+    places = int(slopes.flatten(2).any(dim=1).any(dim=0).sum())
+    if places < 2:
+        raise InputError(
+            f"masker.layer must have several places that the embedding depends on, got {places} in {layer!r}"
+        )
     maps = arrange(seen[0].detach().float())  # of a white box in mixed precision they are bfloat16
     scores = maps.new_zeros(len(images), *maps.shape[2:])  # of a face that is not found no place counts
     scores[found] = (WEIGHTINGS[weighting](maps, slopes) * maps).sum(dim=1)
