@@ -142,9 +142,9 @@ def test_without_the_package_the_panels_judges_are_absent_with_the_reason() -> N
 
 def test_without_onnx_runtime_its_judge_is_absent_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    loaded, absent = available(compose_config("judges=onnx", "judges.onnx.file=mine.onnx").judges)
+    loaded, absent = available(compose_config("judges=onnx", "judges.own.file=mine.onnx").judges)
     assert list(loaded) == ["dlib"]
-    assert absent == {"onnx": "recognizer=onnx needs the package onnxruntime for mine.onnx: `pip install 'veil[onnx]'`"}
+    assert absent == {"own": "recognizer=onnx needs the package onnxruntime for mine.onnx: `pip install 'veil[onnx]'`"}
 
 
 def test_the_panels_judges_are_ten_of_different_make(frbench: SimpleNamespace) -> None:

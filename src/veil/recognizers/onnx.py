@@ -38,7 +38,7 @@ class Onnx(nn.Module):
     """Unit embeddings of aligned crops by the network of an ONNX file; frozen, and on the CPU wherever it is moved.
 
     It gives embeddings alone, no gradients and no layers: it judges, and it is the white box of maskers that ask for no
-    more, such as `occlusion` and `rise`.
+    more, such as `occlusion` and `rise`. The attack `reversal` learns from the white box's gradients, so not with it.
 
     Where `alignment` is `five_points`, MTCNN finds the face on the image that it is shown, as in `veil.data.align`, and
     its landmarks are brought to where ArcFace's networks expect them (insightface's template), whose sides grow with
@@ -86,7 +86,10 @@ class Onnx(nn.Module):
     def forward(self, images: Images) -> Embeddings:
         """Align, embed."""
         if torch.is_grad_enabled() and images.requires_grad:
-            raise InputError(f"recognizer=onnx gives embeddings alone, no gradients. {WITHOUT_GRADIENTS}")
+            raise InputError(
+                f"recognizer=onnx gives embeddings alone, no gradients. {WITHOUT_GRADIENTS}; of the attacks, reversal "
+                "asks the white box for gradients"
+            )
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):  # bfloat16 is half a pixel off
             faces, found = ALIGNMENTS[self.alignment](images.float(), self.input_size)
             embeddings = images.new_zeros(len(images), self.network.width)
