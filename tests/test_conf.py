@@ -24,7 +24,9 @@ REQUIRED = {  # what has no default
     "data=vggface2": ["data.root=somewhere"],
     "data=huggingface": ["data.path=somewhere"],
     "experiment=celeba_stable_diffusion": ["data.root=somewhere"],
+    "judges=onnx": ["judges.own.file=somewhere.onnx"],
     "recognizer=local": ["recognizer.weights=somewhere.safetensors"],
+    "recognizer=onnx": ["recognizer.file=somewhere.onnx"],
 }
 
 
@@ -116,6 +118,14 @@ def test_a_typo_is_refused(override: str) -> None:
 def test_a_wrong_type_or_a_missing_value_is_refused(override: str) -> None:
     with pytest.raises((ConfigCompositionException, OmegaConfBaseException)):
         compose_config(override)
+
+
+@pytest.mark.parametrize("judges", sorted(path.stem for path in (CONF / "judges").glob("*.yaml")))
+def test_a_judge_that_has_the_name_of_a_recogniser_is_it(judges: str) -> None:
+    choice = f"judges={judges}"
+    for name, settings in compose_config(choice, *REQUIRED.get(choice, [])).judges.items():
+        if (CONF / "recognizer" / f"{name}.yaml").exists():  # a run names the white box so
+            assert settings == compose_config(f"recognizer={name}", *REQUIRED.get(f"recognizer={name}", [])).recognizer
 
 
 def test_the_schema_knows_the_size_of_the_view() -> None:

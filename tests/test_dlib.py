@@ -12,9 +12,10 @@ from veil.data.faces import enrol
 from veil.data.folder import folder
 from veil.pictures import to_pixels
 from veil.progress import Stages
-from veil.recognizers.dlib import Dlib, packaged_model, similarity
+from veil.recognizers.dlib import Dlib, packaged_model
 from veil.recognizers.dlib_network import DlibNetwork
 from veil.recognizers.embed import fingerprint
+from veil.recognizers.warp import similarity
 from veil.types import Faces
 
 WEIGHTS = "dlib_face_recognition_resnet_model_v1"

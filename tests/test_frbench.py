@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from veil.config import InputError
 from veil.recognizers.dlib import Dlib
+from veil.recognizers.embed import fingerprint
 from veil.recognizers.frbench import FRBench
 from veil.tasks.judges import available
 
@@ -100,6 +101,14 @@ def test_embeddings_are_its_own_and_a_face_not_found_is_nobody(frbench: SimpleNa
     assert frbench.settings == {"update_check": False, "verbose": False}
 
 
+def test_its_model_is_part_of_its_fingerprint(frbench: SimpleNamespace) -> None:
+    fingerprints = set()
+    for model in ("irse-50_arcface_ms1m", "resnet-50_arcface_ms1m"):
+        torch.manual_seed(0)  # the same weights
+        fingerprints.add(fingerprint(FRBench(model)))
+    assert len(fingerprints) == 2
+
+
 def test_it_is_differentiable_and_frozen(frbench: SimpleNamespace) -> None:
     recognizer = FRBench("irse-50_arcface_ms1m")
     images = IMAGES.clone().requires_grad_()
@@ -129,6 +138,13 @@ def test_without_the_package_the_panels_judges_are_absent_with_the_reason() -> N
     assert absent["irse100_adaface_ms1m"] == (
         "FRBench's irse-100_adaface_ms1m needs the package frbench: `pip install 'veil[panel]'`"
     )
+
+
+def test_without_onnx_runtime_its_judge_is_absent_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    loaded, absent = available(compose_config("judges=onnx", "judges.own.file=mine.onnx").judges)
+    assert list(loaded) == ["dlib"]
+    assert absent == {"own": "recognizer=onnx needs the package onnxruntime for mine.onnx: `pip install 'veil[onnx]'`"}
 
 
 def test_the_panels_judges_are_ten_of_different_make(frbench: SimpleNamespace) -> None:

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from veil.config import InputError
-from veil.maskers.gradcam import gradcam
+from veil.maskers.gradcam import arrangement, gradcam
 from veil.maskers.integrated_gradients import integrated_gradients
 from veil.maskers.saliency import saliency
 from veil.maskers.smooth import blurred
@@ -139,6 +139,142 @@ def test_layercam_equals_a_reference(
 def test_gradcam_names_the_layers_it_knows(faces: Faces, recognizer: WhiteBox) -> None:
     with pytest.raises(InputError, match=r"masker.layer must name a layer .*repeat_2, norm.* got 'block9'"):
         gradcam(faces, recognizer, layer="block9")
+
+
+class Arranged(nn.Module):
+    """`first` gives (b, 2, 4, 4); `last`, `tokens` and `classed` the same in another order; then a weighted mean."""
+
+    def __init__(self, use: str) -> None:
+        super().__init__()
+        self.use, self.first = use, nn.Conv2d(3, 2, 10, stride=10)
+        for name in ("last", "tokens", "classed", "attention", "pair", "unused"):
+            self.add_module(name, nn.Identity())
+        self.first.weight.data = torch.randn(2, 3, 10, 10, generator=torch.Generator().manual_seed(3))
+        self.first.bias.data = torch.zeros(2)
+        self.weights = torch.arange(32.0).view(2, 4, 4).sin()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps = self.first(view(images))
+        if self.use == "last":
+            maps = self.last(maps.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        if self.use in ("tokens", "classed"):
+            tokens = maps.flatten(2).mT
+            front = torch.full_like(tokens[:, :1], 9.0)
+            classed = getattr(self, self.use)(torch.cat([front, tokens], dim=1) if self.use == "classed" else tokens)
+            maps = classed[:, -16:].mT.unflatten(2, (4, 4))
+        return torch.stack([(maps * self.weights).sum(dim=(1, 2, 3)), maps.new_ones(len(maps))], dim=1)
+
+
+@pytest.mark.parametrize("use", ["first", "last", "tokens", "classed"])
+@pytest.mark.parametrize("weighting", ["gradcam", "gradcam++", "layercam"])
+def test_every_order_of_dimensions_gives_the_map_by_hand(use: str, weighting: str) -> None:
+    images = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    faces = Faces(images, torch.zeros(3, dtype=torch.long), torch.arange(3), ("a", "b", "c"))
+    network = Arranged(use)
+    whitebox = WhiteBox(network, nn.Linear(2, 1), torch.tensor([[1.0, 0.0]]))
+    maps, slopes = network.first(view(images)).detach(), network.weights.expand(3, 2, 4, 4)
+    weights = {
+        "gradcam": slopes.mean(dim=(2, 3), keepdim=True),
+        "gradcam++": (slopes.relu() / (2 + maps.sum(dim=(2, 3), keepdim=True) * slopes)).sum(dim=(2, 3), keepdim=True),
+        "layercam": slopes.relu(),
+    }[weighting]
+    expected = torch.einsum("bcij,bcij->bij", maps, weights.expand_as(maps))
+    torch.testing.assert_close(gradcam(faces, whitebox, layer=use, weighting=weighting), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("shape", "module", "places"),
+    [
+        ((2, 8, 8, 8), nn.Conv2d(1, 8, 1), "first"),
+        ((2, 8, 8, 8), nn.LayerNorm(8), "last"),
+        ((2, 5, 7, 6), nn.Conv2d(1, 5, 1), "first"),
+        ((2, 768, 1, 1), nn.Identity(), "first"),
+        ((2, 7, 7, 768), nn.Identity(), "last"),
+        ((2, 196, 768), nn.Identity(), "tokens"),
+        ((2, 197, 1024), nn.LayerNorm(1024), "tokens"),
+        ((2, 8, 8, 8), nn.Identity(), None),  # which are the channels?
+        ((2, 12, 64, 64), nn.LayerNorm(64), None),  # heads, tokens, channels
+        ((2, 5, 7, 6), nn.Identity(), None),
+        ((2, 12, 197, 197), nn.Softmax(), None),  # attention
+        ((2, 12, 197, 197), nn.Dropout(), None),
+        ((2, 197, 1024), nn.Identity(), None),  # 1024 channels, or places
+        ((2, 261, 768), nn.Identity(), None),  # registers
+        ((2, 2, 768), nn.Identity(), None),
+        ((197, 2, 768), nn.Identity(), None),  # the batch second
+        ((2, 768), nn.Identity(), None),
+    ],
+)
+def test_dimensions_are_places_only_where_that_is_sure(
+    shape: tuple[int, ...], module: nn.Module, places: str | None
+) -> None:
+    output = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    if places is None:
+        with pytest.raises(InputError, match=rf"each of 2 faces a square map .* got \({shape[0]}, .*\) of 'block'"):
+            arrangement("block", module, output, 2)
+        return
+    maps = arrangement("block", module, output, 2)(output)
+    grid = output if places == "first" else output.permute(0, 3, 1, 2) if places == "last" else None
+    if grid is None:
+        for token in range(196):
+            assert torch.equal(maps[:, :, token // 14, token % 14], output[:, token - 196])
+    else:
+        assert torch.equal(maps, grid)
+
+
+class Odd(Arranged):
+    """Embeds by the first token alone, and has layers that say nothing of places."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        tokens = self.first(view(images)).flatten(2).mT
+        front = self.classed(torch.cat([tokens.mean(dim=1, keepdim=True), tokens], dim=1))[:, 0]
+        self.pair((front, front))
+        self.last(self.first(view(images)))
+        return self.attention(front[:, :, None, None]).flatten(1)
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        ("classed", "must have several places that the embedding depends on, got 0 in 'classed'"),
+        ("last", "must have several places that the embedding depends on, got 0 in 'last'"),
+        ("attention", "must have several places that the embedding depends on, got 1 in 'attention'"),
+        ("pair", "got tuple of 'pair'"),
+        ("unused", "must be run for an embedding, and 'unused' is not"),
+    ],
+)
+def test_a_layer_without_a_map_is_refused(layer: str, message: str, face: Faces) -> None:
+    images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    whitebox = WhiteBox(Odd("first"), nn.Linear(2, 1), torch.tensor([[1.0, 0.0]]))
+    with pytest.raises(InputError, match=message):
+        gradcam(face._replace(images=images), whitebox, layer=layer)
+
+
+def test_gradcam_needs_layers(face: Faces, linear: WhiteBox) -> None:
+    with pytest.raises(InputError, match=r"needs a recogniser with layers, and Means has none. .* occlusion and rise"):
+        gradcam(face, linear, layer="block8")
+
+
+class Finds(nn.Module):
+    """Shows its network the bright faces only, as dlib does those that it finds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = Arranged("first")
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        found = images.mean(dim=(1, 2, 3)) > 0.1
+        return images.new_zeros(len(images), 2).index_put((found,), self.network(images[found]))
+
+
+def test_a_face_that_is_not_found_has_a_flat_map_and_the_others_their_own() -> None:
+    images = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    images[1] = 0
+    faces = Faces(images, torch.zeros(3, dtype=torch.long), torch.arange(3), ("a", "b", "c"))
+    whitebox = WhiteBox(Finds(), nn.Linear(2, 1), torch.tensor([[1.0, 0.0]]))
+    scores = gradcam(faces, whitebox, layer="first")
+    assert not scores[1].any()
+    for index in (0, 2):
+        torch.testing.assert_close(scores[index], gradcam(one(faces, index), whitebox, layer="first")[0])
 
 
 def test_blur_is_gaussian_and_keeps_what_is_flat() -> None:

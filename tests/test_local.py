@@ -42,6 +42,15 @@ def test_it_is_the_network_on_the_normalised_view(weights: Path) -> None:
     torch.testing.assert_close(Local(str(weights), **KNOBS)(IMAGES), expected)
 
 
+def test_a_network_of_bgr_equals_one_of_rgb_whose_first_weights_are_flipped(weights: Path, tmp_path: Path) -> None:
+    state = load_file(weights)
+    state["features.0.weight"] = state["features.0.weight"].flip(1).contiguous()
+    save_file(state, tmp_path / "bgr.safetensors")
+    # mean and std are of red, green and blue either way
+    mine = Local(str(tmp_path / "bgr.safetensors"), **KNOBS, channels="bgr")
+    torch.testing.assert_close(mine(IMAGES), Local(str(weights), **KNOBS)(IMAGES))
+
+
 def test_facenets_architecture_without_its_classifier(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = InceptionResnetV1().eval()
@@ -76,6 +85,8 @@ def test_it_is_differentiable_and_frozen(weights: Path) -> None:
         ({"architecture": "inception_resnet_v1"}, "embedding is 512 for inception_resnet_v1, got 12"),
         ({"std": [0.5, 0.5, 0.0]}, "std above 0"),
         ({"mean": [0.5]}, "three numbers"),
+        ({"std": [0.5, float("nan"), 0.5]}, "std above 0, got .* nan"),
+        ({"channels": "gbr"}, r"channels must be one of \('rgb', 'bgr'\), got 'gbr'"),
         ({"input_size": 0}, "input_size is in px, at least 1, got 0"),
     ],
 )

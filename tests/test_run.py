@@ -20,6 +20,7 @@ from PIL import Image
 from veil.anonymization import Anonymization
 from veil.config import Config, InputError
 from veil.tasks.evaluate import Writer, evaluate
+from veil.tasks.judges import other_judges
 from veil.types import view_box
 
 ROUNDING = 1e-4  # what a network's floating point may move a cosine by when the batch changes

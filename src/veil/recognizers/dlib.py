@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from veil.packages import packaged_file
 from veil.pictures import to_pixels
 from veil.recognizers.dlib_network import DlibNetwork
+from veil.recognizers.warp import similarity, warp
 from veil.types import Embeddings, Images
 
 CHIP, PADDING = 150, 0.25  # px; context round the face, as a share of it
@@ -83,23 +84,5 @@ class Dlib(nn.Module):
     def chips(self, images: Images, points: Float[Tensor, "b 5 2"]) -> Float[Tensor, "b 3 150 150"]:
         """The face turned upright and scaled to dlib's chip, by bilinear interpolation; black outside the image."""
         matrices = similarity(self.reference.expand_as(points), points)
-        height, width = images.shape[-2:]
-        # `affine_grid` counts from -1 to 1 between outer edges; dlib's chip from 0 to CHIP between centres of pixels
-        edge = CHIP / (CHIP - 1)
-        to_chip = torch.tensor([[edge * CHIP / 2, 0, CHIP / 2], [0, edge * CHIP / 2, CHIP / 2], [0, 0, 1]])
-        from_image = torch.tensor([[2 / width, 0, 1 / width - 1], [0, 2 / height, 1 / height - 1], [0, 0, 1]])
-        theta = from_image.to(matrices) @ matrices @ to_chip.to(matrices)
-        grid = F.affine_grid(theta[:, :2], [len(images), 3, CHIP, CHIP], align_corners=False)
-        return F.grid_sample(images, grid.to(images), align_corners=False)
-
-
-def similarity(source: Float[Tensor, "b n 2"], target: Float[Tensor, "b n 2"]) -> Float[Tensor, "b 3 3"]:
-    """Rotation, scale and shift that take `source` nearest to `target` in least squares (Umeyama 1991)."""
-    source_mean, target_mean = source.mean(dim=1, keepdim=True), target.mean(dim=1, keepdim=True)
-    a, b = torch.view_as_complex((source - source_mean).contiguous()), torch.view_as_complex(target - target_mean)
-    turn = (b * a.conj()).sum(dim=1) / (a * a.conj()).sum(dim=1)  # in the plane a similarity is a complex factor
-    matrices = torch.eye(3, device=source.device).repeat(len(source), 1, 1)
-    matrices[:, 0, 0] = matrices[:, 1, 1] = turn.real
-    matrices[:, 1, 0], matrices[:, 0, 1] = turn.imag, -turn.imag
-    matrices[:, :2, 2] = target_mean[:, 0] - (matrices[:, :2, :2] @ source_mean.mT)[..., 0]
-    return matrices
+        edge = CHIP / (CHIP - 1)  # dlib counts a chip from 0 to CHIP between centres of pixels
+        return warp(images, matrices @ torch.diag(matrices.new_tensor([edge, edge, 1])), CHIP)

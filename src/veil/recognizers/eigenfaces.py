@@ -32,6 +32,7 @@ class Eigenfaces(nn.Module):
         if size < 2:
             raise InputError(f"size is the side of the compared view in px, at least 2, got {size}")
         self.variance, self.input_size = variance, size
+        self.preprocessing: dict[str, object] = {"input_size": size}
         # frozen parameters, as a network's weights are: they move with the module and name its state
         self.mean = nn.Parameter(torch.empty(0), requires_grad=False)
         self.directions = nn.Parameter(torch.empty(0, 0), requires_grad=False)

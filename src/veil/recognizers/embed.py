@@ -1,6 +1,5 @@
 """Clear embeddings, computed once for a recogniser and a set of faces."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,27 +10,19 @@ from torch import nn
 from veil.data.faces import FaceSet, join
 from veil.locks import locked
 from veil.progress import Stages
+from veil.storage.fingerprint import network
 from veil.types import Embeddings
 
 BATCH = 32  # fixed, so that the embeddings do not depend on a run's batch size
 
 
-def fingerprint(module: nn.Module) -> str:
-    """Digest of a module's class and every tensor of its state."""
-    digest = hashlib.blake2b(type(module).__qualname__.encode(), digest_size=16)
-    for name, tensor in module.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().data)
-    return digest.hexdigest()
-
-
 @torch.no_grad()
 def clear_embeddings(recognizer: nn.Module, faces: FaceSet, cache: str, stages: Stages, label: str) -> Embeddings:
-    """Embeddings of clear crops, on the CPU; kept by the recogniser's weights and the crops' contents.
+    """Embeddings of clear crops, on the CPU; kept by the recogniser's fingerprint and the crops' contents.
 
     What is missing is computed in batches; a kill costs one. Processes that embed at once take turns.
     """
-    store = VectorStore(Path(cache).expanduser() / "embeddings" / fingerprint(recognizer))
+    store = VectorStore(Path(cache).expanduser() / "embeddings" / network(recognizer))
     names = [crop.stem for crop in faces.crops]
     known = store.rows()
     missing = [index for index, name in enumerate(names) if name not in known]

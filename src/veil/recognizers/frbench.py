@@ -44,6 +44,7 @@ class FRBench(nn.Module):
                 "retinaface_mobilenetv1` where there is a network and set FRBENCH_CACHE to that folder, or choose "
                 "judges=default."
             ) from error
+        self.preprocessing: dict[str, object] = {"model": model}  # names its input size, its mean and its alignment
         self.requires_grad_(False).eval()
 
     @property

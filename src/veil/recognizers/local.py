@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-import torch
 from facenet_pytorch import InceptionResnetV1
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 from torchvision import models
 
 from veil.config import InputError
+from veil.recognizers.normalize import Normalize
 from veil.recognizers.weights import State, read_state
 from veil.types import Embeddings, Images, view
 
@@ -24,14 +24,12 @@ class Local(nn.Module):
         embedding: length of the network's output, which is the embedding; 512 for `inception_resnet_v1`.
         input_size: px, side of the view as the network sees it.
         mean: of each channel, RGB in [0, 1], subtracted first.
-        std: of each channel; divides what is left.
+        std: of each channel, RGB; divides what is left.
+        channels: the order in which the network takes them, `rgb` or `bgr`.
 
     Raises InputError for an unknown architecture and for weights that are not of it, FileNotFoundError for no file.
 
     """
-
-    mean: Tensor
-    std: Tensor
 
     def __init__(
         self,
@@ -41,10 +39,10 @@ class Local(nn.Module):
         input_size: int,
         mean: Sequence[float],
         std: Sequence[float],
+        channels: str = "rgb",
     ) -> None:
         super().__init__()
-        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-            raise InputError(f"mean and std have three numbers, std above 0, got {list(mean)} and {list(std)}")
+        self.normalize = Normalize(mean, std, channels)
         if input_size < 1:
             raise InputError(f"input_size is in px, at least 1, got {input_size}")
         self.input_size = input_size
@@ -53,8 +51,8 @@ class Local(nn.Module):
         if architecture == FACENET:  # its classifier of the people it was trained on is no part of it
             state = {name: value for name, value in state.items() if not name.startswith("logits.")}
         _load(self.network, state, weights, architecture)
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32)[:, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor(std, dtype=torch.float32)[:, None, None], persistent=False)
+        size = {"architecture": architecture, "input_size": input_size}
+        self.preprocessing: dict[str, object] = {**size, **self.normalize.preprocessing}
         self.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> "Local":
@@ -64,7 +62,7 @@ class Local(nn.Module):
     def forward(self, images: Images) -> Embeddings:
         """Embed the view of each crop."""
         faces = F.interpolate(view(images), (self.input_size, self.input_size), mode="bilinear", antialias=True)
-        return F.normalize(self.network((faces - self.mean) / self.std), dim=1)
+        return F.normalize(self.network(self.normalize(faces)), dim=1)
 
 
 def build(architecture: str, embedding: int) -> nn.Module:

