@@ -23,8 +23,9 @@ from torch import nn
 from veil.anonymization import Anonymization, Inpainter
 from veil.attacks.campaign import limits_of_clear
 from veil.attacks.material import Material
-from veil.config import Config, InputError, compose, conf_folder
+from veil.config import Config, compose, conf_folder
 from veil.data.faces import divide
+from veil.errors import InputError
 from veil.metrics.comparison import Comparison, recognition
 from veil.metrics.intervals import bootstrap_mean
 from veil.metrics.needed import smallest_ratio

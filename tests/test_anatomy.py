@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from veil.config import InputError
 from veil.data.faces import enrol
 from veil.data.folder import folder
+from veil.errors import InputError
 from veil.landmarks import Landmarks, found
 from veil.maskers.anatomy import face_points, hull_distances, region_distances
 from veil.maskers.budget import budget

@@ -11,14 +11,14 @@ from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from veil.attacks.adapt import adapt, between, see, separation
 from veil.attacks.rebuild import Rebuilder, moved, rebuild, repair_loss, train_rebuilder
-from veil.config import InputError
 from veil.data.faces import enrol
 from veil.data.folder import folder
+from veil.errors import InputError
 from veil.metrics.comparison import best_matches
 from veil.progress import Stages
 from veil.recognizers.dlib import Dlib
-from veil.recognizers.embed import fingerprint
 from veil.recognizers.facenet import FaceNet
+from veil.storage.fingerprint import weights_of
 from veil.types import Images, view
 
 CHANNELS = [1, 2, 0]  # a distortion that puts each colour where another was
@@ -88,7 +88,7 @@ def test_the_parrot_knows_people_it_never_saw(adapted: tuple[nn.Module, nn.Modul
 
 def test_the_original_does_not_change_and_the_copy_is_like_it(adapted: tuple[nn.Module, nn.Module]) -> None:
     original, copy = adapted
-    assert fingerprint(original) == fingerprint(LinearRecognizer()) != fingerprint(copy)
+    assert weights_of(original) == weights_of(LinearRecognizer()) != weights_of(copy)
     for part in adapted:
         assert not any(module.training for module in part.modules())
         assert not any(parameter.requires_grad for parameter in part.parameters())
@@ -107,14 +107,14 @@ def test_adapting_is_deterministic_and_leaves_the_global_generator(adapted: tupl
     assert torch.equal(torch.get_rng_state(), state)
     torch.rand(7)
     again = adapt(adapted[0], noised(clear, seed=10), clear, identities, steps=20, learning_rate=0.02, seed=3)
-    assert fingerprint(first.recognizer) == fingerprint(again.recognizer)
+    assert weights_of(first.recognizer) == weights_of(again.recognizer)
 
 
 def test_training_that_does_harm_is_not_taken() -> None:
     clear, identities = people(12, seed=0, spread=0.01)
     original = LinearRecognizer()  # makes no mistake here, so nothing can be better
     taken = adapt(original, clear, clear, identities, steps=20, learning_rate=10.0, seed=0)
-    assert fingerprint(taken.recognizer) == fingerprint(original)
+    assert weights_of(taken.recognizer) == weights_of(original)
     assert not taken.anonymized_gallery  # of equals, the clear one
 
 
@@ -134,9 +134,9 @@ def test_faces_that_are_not_found_teach_nothing() -> None:
     knobs = {"steps": 20, "learning_rate": 0.02, "seed": 0}
     with_hidden = adapt(original, hidden, clear, identities, **knobs)
     without = adapt(original, hidden[known], clear[known], identities[known], **knobs)
-    assert fingerprint(with_hidden.recognizer) == fingerprint(without.recognizer)
+    assert weights_of(with_hidden.recognizer) == weights_of(without.recognizer)
     blind = adapt(original, torch.zeros_like(clear), clear, identities, **knobs)
-    assert fingerprint(blind.recognizer) == fingerprint(original)
+    assert weights_of(blind.recognizer) == weights_of(original)
     with pytest.raises(InputError, match="folds must be at least 2, got 1"):
         adapt(original, clear, clear, identities, folds=1, seed=0)
 
@@ -240,14 +240,14 @@ def test_an_untrained_rebuilder_gives_back_what_it_gets() -> None:
 def test_rebuilding_is_deterministic_and_leaves_everything_else_alone() -> None:
     clear, recognizer = shapes(6, seed=0), LinearRecognizer()
     knobs = {"steps": 4, "batch_size": 2, "feature_share": 0.5, "width": 8}
-    state, before = torch.get_rng_state(), fingerprint(recognizer)
+    state, before = torch.get_rng_state(), weights_of(recognizer)
     first = train_rebuilder(faded(clear), clear, recognizer=recognizer, seed=5, **knobs)
     assert torch.equal(torch.get_rng_state(), state)
-    assert fingerprint(recognizer) == before
+    assert weights_of(recognizer) == before
     torch.rand(3)
     again = train_rebuilder(faded(clear), clear, recognizer=recognizer, seed=5, **knobs)
     other = train_rebuilder(faded(clear), clear, recognizer=recognizer, seed=6, **knobs)
-    assert fingerprint(first) == fingerprint(again) != fingerprint(other)
+    assert weights_of(first) == weights_of(again) != weights_of(other)
 
 
 def test_the_feature_loss_is_of_the_embedding() -> None:

@@ -8,7 +8,7 @@ import torch
 from captum.attr import Occlusion
 from torch import nn
 
-from veil.config import InputError
+from veil.errors import InputError
 from veil.maskers import blackbox
 from veil.maskers.occlusion import occlusion
 from veil.maskers.rise import rise

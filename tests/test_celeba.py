@@ -10,11 +10,12 @@ import pytest
 from celeba_shaped import ATTRIBUTES, write_celeba
 from conftest import compose_config
 
-from veil.config import Config, InputError
+from veil.config import Config
 from veil.data.celeba import celeba
 from veil.data.faces import enrol
 from veil.data.photos import Photos
 from veil.data.splitfile import counts
+from veil.errors import InputError
 from veil.progress import Stages
 from veil.tasks.evaluate import evaluate
 from veil.tasks.prepare import prepared

@@ -15,7 +15,8 @@ from hydra.errors import ConfigCompositionException
 from hydra.utils import get_object
 from omegaconf.errors import OmegaConfBaseException
 
-from veil.config import VIEW_SIZE, InputError
+from veil.config import VIEW_SIZE
+from veil.errors import InputError
 from veil.types import CROP, VIEW
 
 REQUIRED = {  # what has no default

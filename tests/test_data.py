@@ -1,6 +1,5 @@
 """Reading, aligning, splitting."""
 
-import importlib.util
 import io
 import shutil
 import zipfile
@@ -12,8 +11,6 @@ import pytest
 from PIL import Image
 from skimage.transform import AffineTransform, warp
 
-from veil.config import InputError
-from veil.data import align
 from veil.data.align import (
     EYES,
     MARGIN,
@@ -28,12 +25,15 @@ from veil.data.align import (
     plausible,
     to_photo,
 )
+from veil.data.crops import alignment, crop_path
 from veil.data.decode import decode
 from veil.data.faces import enrol
 from veil.data.folder import att, folder
 from veil.data.split import face_seed, per_person
 from veil.data.splitfile import counts
+from veil.errors import InputError
 from veil.progress import Stages
+from veil.storage import fingerprint
 from veil.types import CROP, FIELD, VIEW, view
 
 
@@ -104,14 +104,19 @@ def face_at(eyes: float, mouth: float, angle: float = 0.0, apart: float = 40.0) 
     return Found(np.array([100.0, 90.0, 200.0, 220.0]), points)
 
 
-def test_crops_made_another_way_are_not_found_again() -> None:
-    text = Path(align.__file__).read_text()
-    spec = importlib.util.spec_from_loader("another", loader=None)
-    assert spec is not None
-    another = importlib.util.module_from_spec(spec)
-    exec(text.replace("EYES, REACH = 0.41", "EYES, REACH = 0.42"), another.__dict__)  # the same code, eyes lower
-    assert another.ALIGNMENT != align.ALIGNMENT
-    assert len(align.ALIGNMENT) == 16  # what a digest takes
+def test_crops_made_another_way_are_not_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = crop_path(Path(), b"photo")
+    assert crop_path(Path(), b"another") != before
+    assert len(alignment()) == 16  # what a digest takes
+    alignment.cache_clear()
+    syntax = fingerprint._syntax
+
+    def edited(path: Path, changed: int) -> str:
+        return "eyes lower" if path.name == "align.py" else syntax(path, changed)
+
+    monkeypatch.setattr(fingerprint, "_syntax", edited)
+    assert crop_path(Path(), b"photo") != before
+    alignment.cache_clear()
 
 
 @pytest.mark.parametrize("angle", [0.0, 20.0, -35.0])

@@ -14,8 +14,8 @@ from veil.pictures import to_pixels
 from veil.progress import Stages
 from veil.recognizers.dlib import Dlib, packaged_model
 from veil.recognizers.dlib_network import DlibNetwork
-from veil.recognizers.embed import fingerprint
 from veil.recognizers.warp import similarity
+from veil.storage.fingerprint import weights_of
 from veil.types import Faces
 
 WEIGHTS = "dlib_face_recognition_resnet_model_v1"
@@ -79,13 +79,13 @@ def test_faces_are_aligned_in_single_precision(judge: Dlib, crops: Faces) -> Non
 
 
 def test_it_is_differentiable_and_frozen(judge: Dlib, crops: Faces) -> None:
-    before = fingerprint(judge)
+    before = weights_of(judge)
     images = crops.images[:2].clone().requires_grad_()
     judge.train()
     judge(images).sum().backward()
     assert images.grad is not None
     assert images.grad.abs().amax(dim=(1, 2, 3)).min() > 0
-    assert fingerprint(judge) == before
+    assert weights_of(judge) == before
     assert not any(module.training for module in judge.modules())
 
 

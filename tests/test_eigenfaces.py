@@ -7,12 +7,12 @@ import torch
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import normalize
 
-from veil.config import InputError
 from veil.data.faces import enrol
 from veil.data.folder import folder
+from veil.errors import InputError
 from veil.progress import Stages
 from veil.recognizers.eigenfaces import Eigenfaces
-from veil.recognizers.embed import fingerprint
+from veil.storage.fingerprint import weights_of
 from veil.types import Faces, view
 
 
@@ -48,14 +48,14 @@ def test_it_recognises_people_better_than_chance(seen: tuple[Faces, Faces]) -> N
 def test_it_is_differentiable_and_frozen_and_the_same_for_the_same_photos(seen: tuple[Faces, Faces]) -> None:
     gallery, probes = seen
     recognizer = Eigenfaces().fit(gallery.images)
-    before = fingerprint(recognizer)
+    before = weights_of(recognizer)
     images = probes.images[:2].clone().requires_grad_()
     recognizer.train()
     recognizer(images)[:, 0].sum().backward()
     assert images.grad is not None
     assert images.grad.abs().amax(dim=(1, 2, 3)).min() > 0
     assert not recognizer.training
-    assert fingerprint(recognizer) == before == fingerprint(Eigenfaces().fit(gallery.images))
+    assert weights_of(recognizer) == before == weights_of(Eigenfaces().fit(gallery.images))
     torch.testing.assert_close(recognizer(probes.images[3:4]), recognizer(probes.images)[3:4], atol=1e-5, rtol=1e-4)
 
 

@@ -6,7 +6,7 @@ from scipy.stats import spearmanr
 from torch import nn
 from torch.nn import functional as F
 
-from veil.config import InputError
+from veil.errors import InputError
 from veil.maskers.ensemble import ensemble, ranks
 from veil.maskers.saliency import saliency
 from veil.recognizers.whitebox import WhiteBox

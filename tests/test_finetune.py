@@ -15,15 +15,18 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from veil.checkpoint import read_checkpoint, refuse_another_split, revision, split_checksum
-from veil.config import Config, InputError
+from veil.config import Config
 from veil.data.faces import enrol
 from veil.data.folder import folder
+from veil.data.splitfile import checksum
+from veil.errors import InputError
 from veil.progress import Stages
-from veil.recognizers.embed import fingerprint
 from veil.recognizers.facenet import FaceNet
+from veil.storage.fingerprint import weights_of
 from veil.store import head_folder
 from veil.tasks.evaluate import evaluate
 from veil.tasks.finetune import finetune, read_recipe
+from veil.tasks.prepare import prepared
 from veil.training.curve import read_curve
 from veil.training.part import trained_part
 from veil.training.tuning import Tuning
@@ -53,7 +56,8 @@ def test_the_head_is_trained_once_and_is_found_again(
 ) -> None:
     config = small_run("task=finetune")
     place = finetune(config)
-    assert place == head_folder(config).path
+    enrolment = prepared(config, Stages())
+    assert place == head_folder(config, checksum(enrolment)).path
     figures = json.loads((place / "metrics.json").read_text())
     for figure in ("accuracy", "nearest_centroid"):
         assert figures["figures"][f"everybody/facenet/{figure}"]["value"] == 1
@@ -92,7 +96,7 @@ def test_below_the_last_block_nothing_changes_by_a_bit(tuned: Callable[..., Path
     details = json.loads((place / "checkpoint.json").read_text())
     assert details["mode"] == "last_block"
     assert details["recipe"]["task"]["loss"] == loss
-    assert details["base"] == fingerprint(before)
+    assert details["base"] == weights_of(before)
     assert details["revision"] == revision()
     assert details["metrics"]["everybody/facenet/accuracy"]["n"] == 12
     assert sorted(path.name for path in place.iterdir()) == [

@@ -18,7 +18,7 @@ from veil.data.faces import enrol
 from veil.data.folder import folder
 from veil.progress import Stages
 from veil.recognizers.eigenfaces import Eigenfaces
-from veil.recognizers.embed import fingerprint
+from veil.storage.fingerprint import weights_of
 
 ELSEWHERE = {"facenet_vggface2", "facenet_casia_hub", "frbench"}  # downloads; FRBench's stand-in is in test_frbench.py
 ONLY_A_PLACE = {("facenet", "cache")}
@@ -104,14 +104,14 @@ def test_every_knob_that_changes_the_embedding_changes_the_fingerprint(
     wanted = {knob for knob in settings if not knob.startswith("_")} - {knob for of, knob in LATER if of == name}
     assert set(others) == wanted  # a new knob is tried here too
     first = recogniser(name, settings, crops)
-    before, embeddings = fingerprint(first), first(crops)
-    assert fingerprint(recogniser(name, settings, crops)) == before
+    before, embeddings = weights_of(first), first(crops)
+    assert weights_of(recogniser(name, settings, crops)) == before
     for knob, change in others.items():
         other = recogniser(name, settings | change, crops)
         seen = other(crops)
         same = seen.shape == embeddings.shape and torch.equal(seen, embeddings)
         assert same == ((name, knob) in ONLY_A_PLACE), knob
-        assert (fingerprint(other) == before) == same, knob
+        assert (weights_of(other) == before) == same, knob
 
 
 class Twin(nn.Module):
@@ -125,12 +125,12 @@ class Twin(nn.Module):
 
 
 def test_unsaved_buffers_shapes_and_the_preprocessing_of_parts_count() -> None:
-    same = fingerprint(nn.Sequential(Twin()))
-    assert fingerprint(nn.Sequential(Twin())) == same
+    same = weights_of(nn.Sequential(Twin()))
+    assert weights_of(nn.Sequential(Twin())) == same
     for other in (Twin(shift=1.0), Twin(size=4), Twin(shape=(3, 2)), Twin().double()):
-        assert fingerprint(nn.Sequential(other)) != same
+        assert weights_of(nn.Sequential(other)) != same
 
 
 def test_two_classes_of_one_name_are_two() -> None:
     elsewhere = type("Twin", (Twin,), {"__module__": "elsewhere", "__qualname__": "Twin"})
-    assert fingerprint(elsewhere()) != fingerprint(Twin())
+    assert weights_of(elsewhere()) != weights_of(Twin())

@@ -11,10 +11,10 @@ from hydra.errors import InstantiationException
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from veil.config import InputError
+from veil.errors import InputError
 from veil.recognizers.dlib import Dlib
-from veil.recognizers.embed import fingerprint
 from veil.recognizers.frbench import FRBench
+from veil.storage.fingerprint import weights_of
 from veil.tasks.judges import available
 
 
@@ -105,7 +105,7 @@ def test_its_model_is_part_of_its_fingerprint(frbench: SimpleNamespace) -> None:
     fingerprints = set()
     for model in ("irse-50_arcface_ms1m", "resnet-50_arcface_ms1m"):
         torch.manual_seed(0)  # the same weights
-        fingerprints.add(fingerprint(FRBench(model)))
+        fingerprints.add(weights_of(FRBench(model)))
     assert len(fingerprints) == 2
 
 

@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 from torch import nn
 from torch.nn import functional as F
 
-from veil.config import InputError
+from veil.errors import InputError
 from veil.maskers.gradcam import arrangement, gradcam
 from veil.maskers.integrated_gradients import integrated_gradients
 from veil.maskers.saliency import saliency

@@ -5,7 +5,7 @@ import pytest
 
 from veil.attacks.figures import Outcome
 from veil.attacks.groups import by_groups, chosen_labels
-from veil.config import InputError
+from veil.errors import InputError
 
 
 def outcome(ranks: list[int], people: list[int]) -> Outcome:

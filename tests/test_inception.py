@@ -8,7 +8,7 @@ import pytest
 import torch
 from torchmetrics.image.fid import NoTrainInceptionV3
 
-from veil.config import InputError
+from veil.errors import InputError
 from veil.metrics.inception import Inception
 
 

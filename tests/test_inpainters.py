@@ -11,7 +11,7 @@ from conftest import CONF, one
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from veil.config import InputError
+from veil.errors import InputError
 from veil.inpainters.classical import blur, fill, pixelate, telea
 from veil.inpainters.composite import paste_back
 from veil.types import Faces, Images, Masks, view

@@ -10,9 +10,9 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 from torchvision.models import squeezenet1_1
 
-from veil.config import InputError
-from veil.recognizers.embed import fingerprint
+from veil.errors import InputError
 from veil.recognizers.local import Local
+from veil.storage.fingerprint import weights_of
 from veil.types import view
 
 IMAGES = torch.rand(2, 3, 256, 256, generator=torch.Generator().manual_seed(0))
@@ -63,14 +63,14 @@ def test_facenets_architecture_without_its_classifier(tmp_path: Path) -> None:
 
 def test_it_is_differentiable_and_frozen(weights: Path) -> None:
     recognizer = Local(str(weights), **KNOBS)
-    before = fingerprint(recognizer)
+    before = weights_of(recognizer)
     images = IMAGES.clone().requires_grad_()
     recognizer.train()
     recognizer(images)[:, 0].sum().backward()
     assert images.grad is not None
     assert view(images.grad).abs().amax(dim=(1, 2, 3)).min() > 0
     assert not any(module.training for module in recognizer.modules())
-    assert fingerprint(recognizer) == before
+    assert weights_of(recognizer) == before
 
 
 @pytest.mark.parametrize(

@@ -13,14 +13,14 @@ from hydra.utils import instantiate
 from torch import nn
 from torch.nn import functional as F
 
-from veil.config import InputError
+from veil.errors import InputError
 from veil.maskers.budget import budget
 from veil.maskers.keep import protected
 from veil.maskers.occlusion import occlusion
 from veil.maskers.random import random_patches
 from veil.maskers.rise import rise
-from veil.recognizers.embed import fingerprint
 from veil.recognizers.whitebox import WhiteBox
+from veil.storage.fingerprint import weights_of
 from veil.types import Faces, Images, Masks, Scores, view
 
 Masker = Callable[[Faces, WhiteBox], Scores]
@@ -84,11 +84,11 @@ def test_scores_are_the_same_again(masker: Masker, faces: Faces, recognizer: Whi
 
 
 def test_recognizer_is_left_as_it_was(masker: Masker, faces: Faces, recognizer: WhiteBox) -> None:
-    before = fingerprint(recognizer)
+    before = weights_of(recognizer)
     modes = [module.training for module in recognizer.modules()]
     hooks = [len(module._forward_hooks) for module in recognizer.modules()]
     masker(faces, recognizer)
-    assert fingerprint(recognizer) == before
+    assert weights_of(recognizer) == before
     assert [module.training for module in recognizer.modules()] == modes
     assert [len(module._forward_hooks) for module in recognizer.modules()] == hooks
     assert all(parameter.grad is None for parameter in recognizer.parameters())

@@ -12,10 +12,10 @@ from skimage.transform import SimilarityTransform, warp
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from veil.config import InputError
 from veil.data.align import face_detector, find_faces
 from veil.data.faces import enrol
 from veil.data.folder import folder
+from veil.errors import InputError
 from veil.maskers.gradcam import gradcam
 from veil.maskers.integrated_gradients import integrated_gradients
 from veil.maskers.occlusion import occlusion
@@ -27,9 +27,9 @@ from veil.pictures import to_images, to_pixels
 from veil.progress import Stages
 from veil.recognizers.dlib import packaged_model
 from veil.recognizers.dlib_network import DlibNetwork
-from veil.recognizers.embed import fingerprint
 from veil.recognizers.facenet import FaceNet
 from veil.recognizers.whitebox import WhiteBox
+from veil.storage.fingerprint import weights_of
 from veil.types import Faces, view
 
 onnx = pytest.importorskip("onnx", reason="the package onnx is not installed")
@@ -162,7 +162,7 @@ def test_five_points_are_what_the_network_sees_and_a_face_that_is_not_found_is_n
 
 def test_it_is_frozen_and_says_where_it_is(file: str, crops: Faces) -> None:
     mine = Onnx(file, **KNOBS)
-    before = fingerprint(mine)
+    before = weights_of(mine)
     assert next(mine.parameters()).device.type == "cpu"
     assert not any(parameter.requires_grad for parameter in mine.parameters())
     embeddings = mine(crops.images)
@@ -170,7 +170,7 @@ def test_it_is_frozen_and_says_where_it_is(file: str, crops: Faces) -> None:
     mine.train()
     assert not any(module.training for module in mine.modules())
     assert torch.equal(mine.to("cpu")(crops.images), embeddings)
-    assert fingerprint(mine) == before == fingerprint(Onnx(file, **KNOBS))
+    assert weights_of(mine) == before == weights_of(Onnx(file, **KNOBS))
 
 
 def test_weights_in_a_file_beside_it_are_part_of_its_digest(crops: Faces, tmp_path: Path) -> None:

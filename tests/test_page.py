@@ -14,7 +14,8 @@ from conftest import program
 from omegaconf import OmegaConf
 from PIL import Image
 
-from veil.config import InputError, held_out
+from veil.config import held_out
+from veil.errors import InputError
 from veil.evaluation.results import Flag, Results, read_manifest, write_manifest, write_results
 from veil.metrics.bits import BITS
 from veil.metrics.comparison import RANKS

@@ -12,7 +12,8 @@ from scipy import stats
 from sklearn.metrics import roc_curve
 from torch.nn import functional as F
 
-from veil.config import Config, InputError
+from veil.config import Config
+from veil.errors import InputError
 from veil.metrics.pairs import (
     Folds,
     accuracy,

@@ -16,12 +16,13 @@ import pytest
 from conftest import TinyRecognizer
 from PIL import Image
 
-from veil.config import Config, InputError
+from veil.config import Config
 from veil.data.crops import align
 from veil.data.faces import FaceSet, divide, enrol
 from veil.data.folder import folder
 from veil.data.splitfile import checksum
 from veil.data.splitfile import counts as count_all
+from veil.errors import InputError
 from veil.progress import Stages
 from veil.recognizers.embed import clear_embeddings
 from veil.store import split_folder

@@ -17,9 +17,10 @@ from veil.data.faces import enrol
 from veil.data.folder import folder
 from veil.packages import packaged_file
 from veil.progress import Stages
-from veil.recognizers.embed import clear_embeddings, fingerprint
+from veil.recognizers.embed import clear_embeddings
 from veil.recognizers.facenet import FaceNet
 from veil.recognizers.whitebox import WhiteBox, centroids
+from veil.storage.fingerprint import weights_of
 from veil.types import Faces, view
 
 
@@ -54,7 +55,7 @@ def test_facenet_sees_the_view_only_and_gives_unit_vectors(facenet: FaceNet, cro
 
 
 def test_facenet_is_differentiable_and_frozen(facenet: FaceNet, crops: Faces) -> None:
-    before = fingerprint(facenet)
+    before = weights_of(facenet)
     images = crops.images[:2].clone().requires_grad_()
     facenet.train()
     facenet(images).sum().backward()
@@ -62,7 +63,7 @@ def test_facenet_is_differentiable_and_frozen(facenet: FaceNet, crops: Faces) ->
     assert view(images.grad).abs().amax(dim=(1, 2, 3)).min() > 0
     assert not any(module.training for module in facenet.modules())
     assert all(parameter.grad is None for parameter in facenet.parameters())
-    assert fingerprint(facenet) == before
+    assert weights_of(facenet) == before
 
 
 def test_weights_of_the_users_own(facenet: FaceNet, crops: Faces, tmp_path: Path, cache: str) -> None:

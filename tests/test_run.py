@@ -18,7 +18,8 @@ from conftest import ROOT
 from PIL import Image
 
 from veil.anonymization import Anonymization
-from veil.config import Config, InputError
+from veil.config import Config
+from veil.errors import InputError
 from veil.tasks.evaluate import Writer, evaluate
 from veil.tasks.judges import other_judges
 from veil.types import view_box

@@ -8,7 +8,7 @@ import torch
 from conftest import compose_config
 from torch.nn import functional as F
 
-from veil.config import InputError
+from veil.errors import InputError
 from veil.maskers.budget import budget
 from veil.maskers.random import random_patches
 from veil.maskers.search import mixed, raggedness, search, swapped_cells

@@ -7,7 +7,7 @@ import pytest
 from conftest import compose_config
 from omegaconf import OmegaConf
 
-from veil.config import InputError
+from veil.errors import InputError
 from veil.store import RunFolder, evaluation_folder, head_folder
 
 
@@ -22,7 +22,7 @@ def test_the_folder_appears_when_it_is_whole(run: RunFolder) -> None:
         run.add([{"key": "a"}])
         assert not run.complete
     assert run.complete
-    assert sorted(path.name for path in run.path.iterdir()) == ["config.yaml", "metrics.json"]
+    assert sorted(path.name for path in run.path.iterdir()) == ["address.json", "config.yaml", "metrics.json"]
     assert OmegaConf.load(run.path / "config.yaml") == {"ratio": 0.25}
 
 
@@ -64,22 +64,35 @@ def test_outputs_that_cannot_be_written_are_named(tmp_path: Path) -> None:
         raise AssertionError
 
 
-def test_the_address_is_the_config_that_matters() -> None:
-    def place(*overrides: str) -> Path:
-        return evaluation_folder(compose_config(*overrides)).path
+def test_the_address_is_what_matters() -> None:
+    def place(*overrides: str, data: str = "photos") -> Path:
+        return evaluation_folder(compose_config(*overrides), data).path
 
     base = place()
     assert str(base).startswith("outputs/evaluate/att/saliency/face_diffusion/ratio=0.25/seed=0-")
-    for same in ("batch_size=3", "workers=2", "logger=csv", "trainer=cpu", "cache=elsewhere", "inpainter.feather=0"):
+    for same in ("batch_size=3", "workers=2", "logger=csv", "trainer=cpu", "cache=elsewhere", "inpainter.batch_size=2"):
         assert place(same) == base
-    others = ["ratio=0.5", "seed=1", "cells=8", "image_format=jpg", "inpainter.steps=5", "split.gallery=0.7"]
+    assert place("inpainter.feather=0") == base  # 0 and 0.0
+    others = ["ratio=0.5", "seed=1", "cells=8", "image_format=jpg", "inpainter.steps=5", "split.attackers=0.5"]
     others += ["trainer.precision=bf16-mixed", "masker=random", "recognizer.weights=mine.pt", "head.epochs=3"]
-    assert len({place(other) for other in others} | {base}) == len(others) + 1
+    others += ["metrics.ssim=null", "keep=[mouth]", "logger.originals=true", "inpainter.dtype=bfloat16"]
+    assert len({place(other) for other in others} | {base, place(data="others")}) == len(others) + 2
 
 
-def test_the_head_depends_on_data_recogniser_split_and_seed_only() -> None:
-    base = head_folder(compose_config()).path
-    for same in ("ratio=0.5", "masker=random", "inpainter=fill", "task=finetune", "cells=8"):
-        assert head_folder(compose_config(same)).path == base
-    for other in ("seed=1", "split.gallery=0.5", "recognizer.weights=mine.pt", "head.epochs=3"):
-        assert head_folder(compose_config(other)).path != base
+def test_the_head_depends_on_photos_recogniser_and_its_recipe_only() -> None:
+    base = head_folder(compose_config(), "photos").path
+    for same in ("ratio=0.5", "masker=random", "inpainter=fill", "task=finetune", "cells=8", "split.probes=9"):
+        assert head_folder(compose_config(same), "photos").path == base
+    for other in ("seed=1", "recognizer.weights=mine.pt", "head.epochs=3", "trainer.precision=bf16-mixed"):
+        assert head_folder(compose_config(other), "photos").path != base
+    assert head_folder(compose_config(), "others").path != base
+
+
+def test_a_run_done_anew_says_what_changed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, parts in (("a", {"data": "1", "masker": {"blur": 1}}), ("b", {"data": "2", "masker": {"blur": 2}})):
+        with RunFolder(str(tmp_path), Path(f"seed=0-{name}"), {}, parts).writing():
+            pass
+    RunFolder(str(tmp_path), Path("seed=0-c"), {}, {"data": "2", "masker": {"blur": 3}}).say_what_changed()
+    assert capsys.readouterr().out == "Done anew: since seed=0-b changed masker.blur\n"
+    RunFolder(str(tmp_path), Path("elsewhere/seed=0-c"), {}, {"data": "2"}).say_what_changed()
+    assert capsys.readouterr().out == ""

@@ -10,9 +10,12 @@ from hydra.utils import instantiate
 from pytorch_lightning.loggers import WandbLogger
 
 from veil.config import Config
+from veil.data.splitfile import checksum
+from veil.progress import Stages
 from veil.store import evaluation_folder
 from veil.tasks.evaluate import evaluate
 from veil.tasks.finetune import finetune
+from veil.tasks.prepare import prepared
 from veil.tracking import flat, publish
 
 
@@ -43,7 +46,7 @@ def test_wandb_gets_figures_and_pictures_but_originals_only_when_asked(
     monkeypatch.setattr(WandbLogger, "log_metrics", note_metrics)
     logger = instantiate(config.logger)(name="test")
     run = logger.experiment
-    publish(logger, evaluation_folder(config))
+    publish(logger, evaluation_folder(config, checksum(prepared(config, Stages()))))
     assert set(images) == {"pictures/mask", "pictures/result"} | ({"pictures/original"} if originals else set())
     assert set(metrics) >= {f"privacy/facenet/fooled/{part}" for part in ("value", "low", "high", "n")}
     assert run.offline

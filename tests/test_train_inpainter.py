@@ -10,9 +10,9 @@ from PIL import Image
 from safetensors.torch import load_file
 from tiny_training import IGNORED, tiny_autoencoder, tiny_unet
 
-from veil.config import InputError
 from veil.data.folder import folder
 from veil.data.known import digest_of, read_people
+from veil.errors import InputError
 from veil.inpainters.diffusion import DiffusionInpainter
 from veil.tasks.fields import cut_fields
 from veil.tasks.train_inpainter import train_inpainter

@@ -11,7 +11,7 @@ from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, EulerAncestral
 from pytorch_lightning.callbacks import Timer
 from tiny_training import CPU, IGNORED, SIZE, noise_fields, tiny_autoencoder, tiny_examples, tiny_unet, trainer
 
-from veil.config import InputError
+from veil.errors import InputError
 from veil.inpainters.diffusion import DiffusionInpainter
 from veil.training.autoencoder import AutoencoderTraining, photo_variants, whiten
 from veil.training.callbacks import Average, Keep, Pace

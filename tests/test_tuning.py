@@ -17,7 +17,7 @@ from veil.data.faces import enrol
 from veil.data.folder import folder
 from veil.metrics.comparison import Comparison
 from veil.progress import Stages
-from veil.recognizers.embed import fingerprint
+from veil.storage.fingerprint import weights_of
 from veil.tasks.fit import quiet_lightning
 from veil.training.augment import varied
 from veil.training.features import Pictures, features
@@ -133,12 +133,12 @@ def images(count: int = 20) -> tuple[Tensor, Tensor]:
 
 def test_a_frozen_trunk_does_not_change_by_a_bit_whatever_is_trained_on_it() -> None:
     trunk = TinyTrunk()
-    before = fingerprint(trunk)
+    before = weights_of(trunk)
     below = trunk.network.repeat_2.weight.clone()
     inputs, identities = images()
     head = Tuning(trunk, new_loss("softmax", unit(), 0.0, None), 5, learning_rate=0.1, weight_decay=0.1)
     fitted(head, inputs, identities, epochs=2)
-    assert fingerprint(trunk) == before
+    assert weights_of(trunk) == before
     head.train()
     assert not any(part.training for part in trunk.modules())
     assert head.loss.training
@@ -146,7 +146,7 @@ def test_a_frozen_trunk_does_not_change_by_a_bit_whatever_is_trained_on_it() -> 
         kept = trunk.network.repeat_2(view(inputs))
     block = Unit(trunk.last_block.requires_grad_(True))
     fitted(Tuning(block, new_loss("arcface", unit(), 16.0, None), 5, 1e-2, 0.1), kept, identities, epochs=2)
-    assert fingerprint(trunk) != before  # the last block is the trunk's own
+    assert weights_of(trunk) != before  # the last block is the trunk's own
     assert torch.equal(trunk.network.repeat_2.weight, below)
     assert torch.equal(trunk.network.norm.running_mean, torch.zeros(8))
     torch.testing.assert_close(block(kept), trunk(inputs))

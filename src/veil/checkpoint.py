@@ -1,6 +1,5 @@
 """What fine-tuning leaves: weights (safetensors) and how they came about (JSON), for the split they were made on."""
 
-import hashlib
 import json
 import shutil
 import subprocess
@@ -12,10 +11,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from veil.config import InputError
 from veil.data.faces import Enrolment
+from veil.errors import InputError
 from veil.metrics.measure import Figure, by_name
 from veil.recognizers.weights import State, read_state, write_state
+from veil.storage.fingerprint import digest
 
 NAME = "checkpoint.safetensors"
 HEAD, TRUNK = "head.", "recognizer."
@@ -82,14 +82,17 @@ def changed(before: State, after: State) -> State:
 
 
 def split_checksum(enrolment: Enrolment) -> str:
-    """Digest of who is enrolled with which photos, and which are probes: sorted (key, person, role)."""
+    """Digest of who is enrolled with which photos, and which are probes: sorted (key, person, role).
+
+    Not of their pixels, as the address of a run is: a checkpoint outlives another way to cut the same photos.
+    """
     roles = {"gallery": enrolment.gallery, "probe": enrolment.probes}
     rows = sorted(
         (key, enrolment.people[identity], role)
         for role, faces in roles.items()
         for key, identity in zip(faces.keys, faces.identities, strict=True)
     )
-    return hashlib.blake2b(json.dumps(rows).encode(), digest_size=16).hexdigest()
+    return digest(rows)
 
 
 def refuse_another_split(recognizer: nn.Module, enrolment: Enrolment) -> None:

@@ -8,7 +8,8 @@ from hydra.errors import CompactHydraException, InstantiationException
 from hydra.utils import get_method
 from omegaconf import DictConfig
 
-from veil.config import InputError, conf_folder, validate
+from veil.config import conf_folder, validate
+from veil.errors import InputError
 
 
 @hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")

@@ -13,16 +13,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+from veil.errors import InputError
 from veil.regions import REGIONS
 
 IMAGE_FORMATS = ("png", "jpg")
 ON_ERROR = ("raise", "skip")
 FARS = (1e-2, 1e-3, 1e-4)  # for which thresholds are set
 VIEW_SIZE = 160  # px, `veil.types.VIEW * CROP`; a cell must be a whole number of pixels
-
-
-class InputError(ValueError):
-    """What a user can mend: the message names the knob, the allowed range and the value."""
 
 
 @dataclass

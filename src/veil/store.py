@@ -3,99 +3,127 @@
 import csv
 import errno
 import fcntl
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import OmegaConf
 
-from veil.config import Config, InputError
-from veil.data.align import ALIGNMENT
-
-# What changes where, how fast or how loudly a run goes, never what it finds; but for the trainer's precision.
-INDIFFERENT = ("outputs", "cache", "cache_scores", "batch_size", "workers", "trainer", "logger")
-
-SPLIT_FORMAT = 3  # of split files: one of another format is not found, and made again
+from veil.config import Config
+from veil.errors import InputError
+from veil.progress import console
+from veil.storage.fingerprint import code, digest, places, settings, unlike, versions
 
 Row = dict[str, Any]
 
 
-def digest(config: Mapping[str, Any]) -> str:
-    """Eight hexadecimal digits of everything in `config` that can change a result, of Veil's version and its crops."""
-    kept = {key: value for key, value in config.items() if key not in INDIFFERENT}
-    kept["precision"] = config.get("trainer", {}).get("precision")
-    text = json.dumps({"veil": version("veil"), "alignment": ALIGNMENT.decode(), **_canonical(kept)}, sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
+def evaluation_folder(config: Config, data: str) -> "RunFolder":
+    """`outputs/<task>/<data>/<masker>/<inpainter>/ratio=0.25/seed=0-<digest>`.
 
+    Args:
+        data: checksum of the split.
 
-def _canonical(node: Any) -> Any:
-    """Without caches; 3 and 3.0 alike."""
-    if isinstance(node, dict):
-        return {key: _canonical(value) for key, value in node.items() if key != "cache"}
-    if isinstance(node, list):
-        return [_canonical(value) for value in node]
-    return float(node) if isinstance(node, int) and not isinstance(node, bool) else node
-
-
-def evaluation_folder(config: Config) -> "RunFolder":
-    """`outputs/<task>/<data>/<masker>/<inpainter>/ratio=0.25/seed=0-<digest>`."""
+    """
     names = config.choices
+    knobs = ("ratio", "minimal", "cells", "keep", "seed", "groups", "attributes", "image_format")
+    groups = ("masker", "inpainter", "recognizer", "surrogates", "judges", "head", "attacks", "controls", "features")
+    parts = {
+        "data": data,
+        "name": names.recognizer,
+        "originals": config.logger["originals"],
+        "split": {"attackers": config.split.attackers, "probes": config.split.probes},
+        "device": [device_kind(config.trainer["accelerator"]), device_kind(config.inpainter.get("device"))],
+        **{knob: getattr(config, knob) for knob in knobs},
+        **{group: settings(getattr(config, group), config.cache) for group in (*groups, "metrics")},
+        **_common(config, "veil.tasks.evaluate"),
+    }
     place = Path(names.task, names.data, names.masker, names.inpainter, f"ratio={config.ratio:g}")
-    contents = asdict(config)
-    return RunFolder(config.outputs, place / f"seed={config.seed}-{digest(contents)}", contents)
+    return _addressed(config, place, parts)
 
 
-def head_folder(config: Config) -> "RunFolder":
+def head_folder(config: Config, data: str) -> "RunFolder":
     """`outputs/finetune/<data>/<recognizer>/seed=0-<digest>`: the same whichever task asks."""
-    parts = ("data", "recognizer", "head", "split", "on_error", "seed")
-    contents = {name: value for name, value in asdict(config).items() if name in parts}
-    place = Path("finetune", config.choices.data, config.choices.recognizer)
-    return RunFolder(config.outputs, place / f"seed={config.seed}-{digest(contents)}", contents)
+    groups = {group: settings(getattr(config, group), config.cache) for group in ("recognizer", "head")}
+    parts = {"data": data, "name": config.choices.recognizer, **groups, **_common(config, "veil.tasks.head")}
+    return _addressed(config, Path("finetune", config.choices.data, config.choices.recognizer), parts)
 
 
-def verification_folder(config: Config) -> "RunFolder":
+def trunk_folder(config: Config, data: str, mode: str, loss: str) -> "RunFolder":
+    """`outputs/finetune/<data>/<recognizer>/<mode>/<loss>/seed=0-<digest>`."""
+    groups = {group: settings(getattr(config, group), config.cache) for group in ("task", "recognizer", "head")}
+    parts = {"data": data, "name": config.choices.recognizer, **groups, **_common(config, "veil.tasks.finetune")}
+    return _addressed(config, Path("finetune", config.choices.data, config.choices.recognizer, mode, loss), parts)
+
+
+def verification_folder(config: Config, data: str) -> "RunFolder":
     """`outputs/verify/<data>/<recognizer>/seed=0-<digest>`."""
-    parts = ("task", "data", "recognizer", "judges", "split", "on_error", "seed")
-    contents = {name: value for name, value in asdict(config).items() if name in parts}
-    place = Path("verify", config.choices.data, config.choices.recognizer)
-    return RunFolder(config.outputs, place / f"seed={config.seed}-{digest(contents)}", contents)
+    groups = {group: settings(getattr(config, group), config.cache) for group in ("task", "recognizer", "judges")}
+    parts = {"data": data, "name": config.choices.recognizer, **groups, **_common(config, "veil.tasks.verify")}
+    return _addressed(config, Path("verify", config.choices.data, config.choices.recognizer), parts)
 
 
 def split_folder(config: Config) -> "RunFolder":
     """`<cache>/splits/<data>/seed=0-<digest>`: what every task on this data starts from."""
-    contents = {
-        "data": config.data,
-        "split": {"gallery": config.split.gallery},
+    parts = {
+        "data": places(config.data),
+        "gallery": config.split.gallery,
         "seed": config.seed,
         "on_error": config.on_error,
-        "format": SPLIT_FORMAT,
+        "code": code("veil.tasks.prepare"),
+        "packages": versions(),
     }
-    place = Path("splits", config.choices.data, f"seed={config.seed}-{digest(contents)}")
-    return RunFolder(str(Path(config.cache).expanduser()), place, contents, knob="cache")
+    place = Path("splits", config.choices.data, f"seed={config.seed}-{digest(parts, 4)}")
+    return RunFolder(str(Path(config.cache).expanduser()), place, parts, parts, knob="cache")
 
 
-def trunk_folder(config: Config, mode: str, loss: str) -> "RunFolder":
-    """`outputs/finetune/<data>/<recognizer>/<mode>/<loss>/seed=0-<digest>`."""
-    parts = ("task", "data", "recognizer", "head", "split", "seed", "trainer")
-    contents = {name: value for name, value in asdict(config).items() if name in parts}
-    place = Path("finetune", config.choices.data, config.choices.recognizer, mode, loss)
-    return RunFolder(config.outputs, place / f"seed={config.seed}-{digest(contents)}", contents)
+def _common(config: Config, stage: str) -> dict[str, Any]:
+    """What every stage depends on: its code, precision, seed, packages."""
+    return {
+        "seed": config.seed,
+        "precision": config.trainer["precision"],
+        "code": code(stage),
+        "packages": versions(),
+    }
+
+
+def _addressed(config: Config, place: Path, parts: Mapping[str, Any]) -> "RunFolder":
+    return RunFolder(config.outputs, place / f"seed={config.seed}-{digest(parts, 4)}", asdict(config), parts)
+
+
+def device_kind(asked: str | None) -> str:
+    """`cuda`, `cpu` or another kind of device: what is asked for or, where nothing is, the best there is."""
+    if asked in (None, "auto", "gpu"):
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return str(asked).partition(":")[0]
 
 
 class RunFolder:
     """A folder that appears when its run is complete.
 
     Until then its files lie in `<name>.partial`, with one line of `journal.jsonl` for each finished face.
+
+    Args:
+        place: below `outputs`.
+        config: what `config.yaml` shows.
+        parts: what the address is the digest of; kept in `address.json`.
+
     """
 
-    def __init__(self, outputs: str, place: Path, config: Mapping[str, Any], knob: str = "outputs") -> None:
+    def __init__(
+        self,
+        outputs: str,
+        place: Path,
+        config: Mapping[str, Any],
+        parts: Mapping[str, Any] | None = None,
+        knob: str = "outputs",
+    ) -> None:
         self.outputs, self.path, self.config, self.knob = Path(outputs), Path(outputs, place), config, knob
+        self.parts = dict(parts or {})
         self.partial = self.path.with_name(f"{self.path.name}.partial")
         self._journal = self.partial / "journal.jsonl"
 
@@ -103,6 +131,16 @@ class RunFolder:
     def complete(self) -> bool:
         """Whether the run has ended well."""
         return self.path.is_dir()
+
+    def say_what_changed(self) -> None:
+        """Print which parts of the address tell this run from the finished one in its place that is most like it."""
+        found = []
+        for path in self.path.parent.glob("*/address.json"):
+            if not path.parent.name.endswith(".partial"):
+                found.append((unlike(self.parts, json.loads(path.read_text())), path.parent.name))
+        if found:
+            changed, name = min(found, key=lambda pair: len(pair[0]))
+            console.print(f"Done anew: since {name} changed {', '.join(changed[:6])}", soft_wrap=True)
 
     @contextmanager
     def claimed(self, *, wait: bool = False) -> Iterator[None]:
@@ -133,6 +171,7 @@ class RunFolder:
         try:
             self.partial.mkdir(parents=True, exist_ok=True)
             (self.partial / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(dict(self.config))))
+            (self.partial / "address.json").write_text(json.dumps(self.parts, indent=1))
             yield self.partial
             self._journal.unlink(missing_ok=True)
             self.partial.rename(self.path)

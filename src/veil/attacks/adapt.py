@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics.functional.classification import binary_auroc
 
-from veil.config import InputError
+from veil.errors import InputError
 from veil.types import Embeddings, Identities, Images
 
 BATCH = 32  # photos that go through the trunk at once

@@ -1,10 +1,7 @@
 """Floors of every table: what inpainters that are no anonymisers, or perfect ones, leave to the naive attack."""
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +17,15 @@ from veil.metrics.comparison import Comparison
 from veil.metrics.intervals import Interval
 from veil.metrics.measure import CHANCE, CONTROL, Figure
 from veil.pictures import as_saved
-from veil.recognizers.embed import fingerprint
 from veil.recognizers.weights import write_state
+from veil.storage.fingerprint import code, digest, network_of, settings
 from veil.types import Embeddings, Images, Masks, view_box
 
 Seen = dict[str, Embeddings]  # by judge
 
 
 def controls(
-    material: Material, inpainters: Mapping[str, Inpainter], settings: Mapping[str, Any], cache: str
+    material: Material, inpainters: Mapping[str, Inpainter], configs: Mapping[str, Any], cache: str
 ) -> list[Figure]:
     """The naive attack on wholly repainted views, by inpainter and judge, and chance.
 
@@ -36,7 +33,7 @@ def controls(
 
     Args:
         inpainters: by name.
-        settings: their configs, which name the cached files.
+        configs: of the inpainters; they name the cached files.
         cache: folder.
 
     """
@@ -45,7 +42,7 @@ def controls(
     chance = Interval(1 / people, 1 / people, 1 / people, len(probes))
     found = [Figure(RANK1, chance, condition=CONTROL, control=CHANCE)]
     for name, inpainter in inpainters.items():
-        see = partial(_embeddings, material, inpainter, settings[name], cache)
+        see = partial(_embeddings, material, inpainter, configs[name], cache)
         for judge in material.recognizers:
             tried = attempt(material, judge, partial(_compare, material, name, see, judge))
             result = outcome(tried.target, limits_of(tried), tried.attackers)
@@ -67,9 +64,9 @@ def whole_view(images: Images) -> Masks:
 
 
 @torch.no_grad()
-def _embeddings(material: Material, inpainter: Inpainter, settings: Any, cache: str, faces: FaceSet) -> Seen:
+def _embeddings(material: Material, inpainter: Inpainter, config: Any, cache: str, faces: FaceSet) -> Seen:
     """What each judge sees of the repainted faces; they are repainted once for all judges that have not seen them."""
-    paths = {judge: _path(recognizer, settings, cache, faces) for judge, recognizer in material.recognizers.items()}
+    paths = {judge: _path(recognizer, config, cache, faces) for judge, recognizer in material.recognizers.items()}
     seen: dict[str, list[Embeddings]] = {judge: [] for judge, path in paths.items() if not path.exists()}
     if seen:
         device = next(next(iter(material.recognizers.values())).parameters()).device
@@ -85,9 +82,7 @@ def _embeddings(material: Material, inpainter: Inpainter, settings: Any, cache: 
     return {judge: load_file(path)["embeddings"] for judge, path in paths.items()}
 
 
-def _path(recognizer: nn.Module, settings: Any, cache: str, faces: FaceSet) -> Path:
-    name = json.dumps(
-        [version("veil"), settings, fingerprint(recognizer), [crop.stem for crop in faces.crops], faces.seed]
-    )
-    address = hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
-    return Path(cache).expanduser() / "controls" / f"{address}.safetensors"
+def _path(recognizer: nn.Module, inpainter: Any, cache: str, faces: FaceSet) -> Path:
+    crops = [crop.stem for crop in faces.crops]
+    parts = [settings(inpainter, cache), network_of(recognizer), code("veil.attacks.controls"), crops, faces.seed]
+    return Path(cache).expanduser() / "controls" / f"{digest(parts)}.safetensors"

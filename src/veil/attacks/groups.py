@@ -7,8 +7,8 @@ import numpy as np
 from numpy import ndarray
 
 from veil.attacks.figures import Outcome
-from veil.config import InputError
 from veil.data.photos import UNLABELLED
+from veil.errors import InputError
 from veil.metrics.measure import Figure
 from veil.metrics.tail import RANK1_GAP, by_group
 from veil.store import Row

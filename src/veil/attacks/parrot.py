@@ -2,8 +2,8 @@
 
 from veil.attacks.adapt import adapt, separation
 from veil.attacks.material import Attempt, Material, first, identities, pictures
-from veil.config import InputError
 from veil.data.faces import FaceSet, Side
+from veil.errors import InputError
 from veil.metrics.comparison import Comparison
 from veil.types import Embeddings
 

@@ -3,8 +3,8 @@
 from veil.attacks.material import Attempt, Material, attempt, clear_comparison, identities, pictures
 from veil.attacks.parrot import together
 from veil.attacks.rebuild import Rebuilder, rebuild, train_rebuilder
-from veil.config import InputError
 from veil.data.faces import FaceSet, Side
+from veil.errors import InputError
 from veil.metrics.comparison import Comparison
 from veil.types import Images
 

@@ -1,6 +1,5 @@
 """From photos to aligned crops: find the face and its landmarks, take a square round it with context."""
 
-import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -26,10 +25,6 @@ EYES, REACH = 0.41, 0.28  # height of the eyes, distance from eyes to mouth
 WIDE = 1.02
 MARGIN = 1.1  # side of the view over the longer side of MTCNN's box, where its landmarks cannot be right
 OUTSIDE = 0.1  # of the box's sides: how far outside it a landmark may lie
-
-WAY = f"mtcnn64 points {EYES} {REACH} {WIDE} {MARGIN} {OUTSIDE} {CENTRE_WEIGHT} {LARGEST} {CROP} {FIELD} {VIEW}"
-# Names a way to align, in 16 bytes; crops made another way are not found again.
-ALIGNMENT = hashlib.blake2b(WAY.encode(), digest_size=8).hexdigest().encode()
 
 
 class Found(NamedTuple):

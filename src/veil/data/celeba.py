@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Bool
 from numpy import ndarray
 
-from veil.config import InputError
 from veil.data.photos import Photos, open_archive, read_file, read_member, with_min_photos
+from veil.errors import InputError
 
 PARTITIONS = ("resplit", "official")
 PLACES = ("", "Anno", "Eval", "Img")  # as downloaded, or all in one folder

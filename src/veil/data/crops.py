@@ -10,13 +10,14 @@ from typing import NamedTuple
 from facenet_pytorch import MTCNN
 from PIL import Image
 
-from veil.config import InputError
-from veil.data.align import ALIGNMENT, crop_face, face_detector, find_faces, plausible
 from veil.data.align import Photo as Pixels
+from veil.data.align import crop_face, face_detector, find_faces, plausible
 from veil.data.decode import Unreadable, decode, image_format, read_photo
 from veil.data.photos import Photo
+from veil.errors import InputError
 from veil.locks import locked
 from veil.progress import Stages
+from veil.storage.fingerprint import code, digest, versions
 
 
 class Crops(NamedTuple):
@@ -92,8 +93,15 @@ class Aligner:
 
 def crop_path(cache: Path, content: bytes) -> Path:
     """Where the crop of a photo file lies, now or later."""
-    name = hashlib.blake2b(content, digest_size=16, person=ALIGNMENT).hexdigest()
+    name = hashlib.blake2b(content, digest_size=16, person=alignment()).hexdigest()
     return cache / name[:2] / f"{name}.png"
+
+
+@functools.cache
+def alignment() -> bytes:
+    """The way in which crops are made, in 16 bytes: crops made another way are not found again."""
+    way = [code("veil.data.align", "veil.data.decode"), versions()["facenet-pytorch"]]
+    return digest(way, size=8).encode()
 
 
 def done(path: Path) -> bool:

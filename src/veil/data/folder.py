@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy import ndarray
 
-from veil.config import InputError
 from veil.data.photos import SUFFIXES, Photos, open_archive, read_file, read_member, with_min_photos
+from veil.errors import InputError
 from veil.packages import packaged_file
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from veil.config import InputError
 from veil.data.photos import MAX_BYTES, Photos, with_min_photos
+from veil.errors import InputError
 
 
 def huggingface(

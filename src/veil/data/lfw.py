@@ -3,9 +3,9 @@
 import urllib.error
 from pathlib import Path
 
-from veil.config import InputError
 from veil.data.folder import folder
 from veil.data.photos import Photos
+from veil.errors import InputError
 
 MOST_PHOTOS = 530  # of one person: asking scikit-learn for people with as many loads the fewest pixels
 

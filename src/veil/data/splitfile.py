@@ -4,16 +4,16 @@ import csv
 import hashlib
 import io
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy import ndarray
 
-from veil.config import InputError
 from veil.data.decode import DAMAGED
 from veil.data.faces import Enrolment, FaceSet
+from veil.errors import InputError
+from veil.storage.fingerprint import stamp
 
 Columns = dict[str, ndarray]
 Stamps = dict[str, list[int]]
@@ -71,22 +71,14 @@ def counts(enrolment: Enrolment) -> dict[str, int]:
 
 
 def unchanged(folder: Path) -> bool:
-    """Whether the data set is as it was when the split was made, by size and time of change of its sources."""
+    """Whether the data set is as it was when the split was made, as far as the file system tells of its sources."""
     before: Stamps = json.loads((folder / "split.json").read_text())["sources"]
     return stamps([Path(source) for source in before]) == before
 
 
 def stamps(sources: Sequence[Path]) -> Stamps:
-    """Size in bytes and time of change in ns; empty for what is not there."""
-    return {str(source): _stamp(source) for source in sources}
-
-
-def _stamp(source: Path) -> list[int]:
-    try:
-        status = os.stat(source)
-    except OSError:
-        return []
-    return [status.st_size, status.st_mtime_ns]
+    """What the file system says of each source (`storage.fingerprint.stamp`)."""
+    return {str(source.absolute()): stamp(source) for source in sources}
 
 
 def to_columns(enrolment: Enrolment) -> Columns:

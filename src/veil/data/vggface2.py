@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from veil.config import InputError
 from veil.data.photos import SUFFIXES, Photos, read_file, with_min_photos
+from veil.errors import InputError
 
 PARTS = ("train", "test")  # by person
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from veil.config import InputError
+from veil.errors import InputError
 from veil.metrics.measure import Figure, Measure, by_name
 from veil.store import Row, write_csv
 

@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 from torchvision.transforms.v2.functional import gaussian_blur
 
-from veil.config import InputError
+from veil.errors import InputError
 from veil.inpainters.composite import paste_back
 from veil.types import Faces, Images, Masks
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from veil.config import InputError
 from veil.data.known import read_people
+from veil.errors import InputError
 from veil.inpainters import composite
 from veil.inpainters.pipeline import load_pipeline, named_scheduler, own_resolution, packaged_model, quiet
 from veil.inpainters.sizes import cover, resize, resize_visible

@@ -14,7 +14,7 @@ from diffusers import AutoPipelineForInpainting, DiffusionPipeline
 from httpx import HTTPError
 from huggingface_hub import constants, model_info
 
-from veil.config import InputError
+from veil.errors import InputError
 
 PACKAGED = "package:"  # `package:face_diffusion` is the folder beside this file
 

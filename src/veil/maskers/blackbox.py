@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from veil.config import InputError
+from veil.errors import InputError
 from veil.types import Faces, Identities, Images, view
 
 CHUNK = 16  # pictures asked about at a time: on a CPU the fastest, as their maps stay in its caches

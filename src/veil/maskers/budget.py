@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from veil.config import InputError
+from veil.errors import InputError
 from veil.types import Masks, Scores, view, view_box
 
 

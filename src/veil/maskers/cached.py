@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from veil.recognizers.embed import fingerprint
 from veil.recognizers.whitebox import WhiteBox
-from veil.store import digest
+from veil.storage.fingerprint import digest, network_of
 from veil.types import Faces, Scores, pick
 
 WORTH = 0.02  # seconds a face that scores must have taken to be kept: less than that is read no faster
@@ -30,7 +29,7 @@ class CachedScores:
     """
 
     def __init__(self, masker: Callable[[Faces, WhiteBox], Scores], settings: Mapping[str, Any], folder: Path) -> None:
-        self.masker, self.settings, self.folder = masker, digest(settings), folder
+        self.masker, self.settings, self.folder = masker, digest(settings, 4), folder
         self._last: tuple[WhiteBox, Path] | None = None
 
     def __call__(self, faces: Faces, recognizer: WhiteBox) -> Scores:
@@ -58,7 +57,7 @@ class CachedScores:
     def _place(self, recognizer: WhiteBox) -> Path:
         """The white box is frozen: its digest, of 100 MB, is taken once."""
         if self._last is None or self._last[0] is not recognizer:
-            self._last = recognizer, self.folder / f"{self.settings}-{fingerprint(recognizer)}"
+            self._last = recognizer, self.folder / f"{self.settings}-{network_of(recognizer)}"
         return self._last[1]
 
 

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from scipy.stats import rankdata
 from torch import Tensor
 
-from veil.config import InputError
+from veil.errors import InputError
 from veil.maskers.budget import on_grid
 from veil.recognizers.whitebox import WhiteBox
 from veil.types import Faces, Scores, view

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from veil.config import InputError
+from veil.errors import InputError
 from veil.recognizers.whitebox import WITHOUT_GRADIENTS, WhiteBox
 from veil.types import Faces, Scores
 

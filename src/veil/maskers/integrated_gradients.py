@@ -3,7 +3,7 @@
 import torch
 from captum.attr import IntegratedGradients
 
-from veil.config import InputError
+from veil.errors import InputError
 from veil.maskers.saliency import evidence, over_channels
 from veil.maskers.smooth import blurred
 from veil.recognizers.whitebox import WhiteBox

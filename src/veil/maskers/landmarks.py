@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from veil.config import InputError
+from veil.errors import InputError
 from veil.maskers.anatomy import face_points, region_distances
 from veil.regions import REGIONS
 from veil.types import Faces, Scores, view

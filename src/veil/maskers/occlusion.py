@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from veil.config import InputError
+from veil.errors import InputError
 from veil.maskers.blackbox import CHUNK, Comparer, similarity_when_hidden
 from veil.types import Faces, Scores, view
 

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from veil.config import InputError
+from veil.errors import InputError
 from veil.types import Faces, Scores, view
 
 

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from veil.config import InputError
+from veil.errors import InputError
 from veil.maskers.smooth import blurred
 from veil.recognizers.whitebox import WhiteBox
 from veil.types import Faces, Identities, Images, Scores, view

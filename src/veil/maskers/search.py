@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from veil.config import InputError
+from veil.errors import InputError
 from veil.maskers.budget import budget, on_grid
 from veil.maskers.ensemble import ranks
 from veil.maskers.keep import Part, protected

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from veil.config import InputError
+from veil.errors import InputError
 from veil.maskers.anatomy import face_points, hull_distances
 from veil.regions import MEAN_FACE
 from veil.types import Faces, Scores, view

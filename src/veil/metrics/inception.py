@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torchmetrics.image.fid import NoTrainInceptionV3
 
-from veil.config import InputError
+from veil.errors import InputError
 from veil.types import Images, view
 
 

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from scipy.stats import t
 
-from veil.config import InputError
+from veil.errors import InputError
 from veil.metrics.intervals import LEVEL, Interval, end_interval
 from veil.metrics.verification import GATHERED, Pairs
 from veil.types import Embeddings

@@ -7,7 +7,7 @@ from sklearn.decomposition import PCA
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from veil.config import InputError
+from veil.errors import InputError
 from veil.types import Embeddings, Images, view
 
 GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601

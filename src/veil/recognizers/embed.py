@@ -10,7 +10,7 @@ from torch import nn
 from veil.data.faces import FaceSet, join
 from veil.locks import locked
 from veil.progress import Stages
-from veil.storage.fingerprint import network
+from veil.storage.fingerprint import network_of
 from veil.types import Embeddings
 
 BATCH = 32  # fixed, so that the embeddings do not depend on a run's batch size
@@ -22,7 +22,7 @@ def clear_embeddings(recognizer: nn.Module, faces: FaceSet, cache: str, stages: 
 
     What is missing is computed in batches; a kill costs one. Processes that embed at once take turns.
     """
-    store = VectorStore(Path(cache).expanduser() / "embeddings" / network(recognizer))
+    store = VectorStore(Path(cache).expanduser() / "embeddings" / network_of(recognizer))
     names = [crop.stem for crop in faces.crops]
     known = store.rows()
     missing = [index for index, name in enumerate(names) if name not in known]

@@ -8,10 +8,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from veil.checkpoint import Checkpoint, read_checkpoint
-from veil.config import InputError
 from veil.data.known import read_people
+from veil.errors import InputError
 from veil.recognizers import weights as sources
-from veil.recognizers.embed import fingerprint
+from veil.storage.fingerprint import weights_of
 from veil.types import Embeddings, Images, view
 
 
@@ -50,12 +50,12 @@ class FaceNet(nn.Module):
         self.requires_grad_(False).eval()
         self.checkpoint = None if checkpoint is None else self._tuned(weights, checkpoint)
 
-    def _tuned(self, weights: str, place: str) -> Checkpoint:
+    def _tuned(self, named: str, place: str) -> Checkpoint:
         """Take over what was trained, above the weights that it was trained above."""
         checkpoint = read_checkpoint(place)
-        if checkpoint.details["base"] != fingerprint(self):
+        if checkpoint.details["base"] != weights_of(self):
             raise InputError(
-                f"recognizer.checkpoint={place!r} was fine-tuned from other weights than recognizer.weights={weights}"
+                f"recognizer.checkpoint={place!r} was fine-tuned from other weights than recognizer.weights={named}"
             )
         self.load_state_dict(self.state_dict() | checkpoint.trunk())
         self.training_people = read_people(checkpoint.path.parent)

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from veil.config import InputError
+from veil.errors import InputError
 from veil.types import Embeddings, Images
 
 

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision import models
 
-from veil.config import InputError
+from veil.errors import InputError
 from veil.recognizers.normalize import Normalize
 from veil.recognizers.weights import State, read_state
 from veil.types import Embeddings, Images, view

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from veil.config import InputError
+from veil.errors import InputError
 from veil.types import Images
 
 CHANNELS = ("rgb", "bgr")

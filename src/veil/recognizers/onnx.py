@@ -15,8 +15,8 @@ from numpy import ndarray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from veil.config import InputError
 from veil.data.align import face_detector, find_faces, plausible
+from veil.errors import InputError
 from veil.pictures import to_pixels
 from veil.recognizers.normalize import Normalize
 from veil.recognizers.warp import similarity, warp

@@ -12,7 +12,8 @@ from omegaconf import OmegaConf
 from plotly.io import to_html
 from plotly.offline import get_plotlyjs
 
-from veil.config import InputError, held_out
+from veil.config import held_out
+from veil.errors import InputError
 from veil.evaluation.results import Results, column_names, read_manifest, read_results
 from veil.maskers.minimal import COLUMNS
 from veil.metrics.comparison import RANKS

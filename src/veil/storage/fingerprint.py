@@ -47,6 +47,22 @@ def _plain(node: Any) -> Any:
     return float(node) if isinstance(node, int) and not isinstance(node, bool) else node
 
 
+def places(node: Any) -> Any:
+    """A resolved config group with relative paths made absolute: what asks for the same files, whatever they hold."""
+    if isinstance(node, Mapping):
+        found = {key: places(value) for key, value in node.items() if key not in SPEED}
+        return found | ({"code": code(node["_target_"])} if "_target_" in node else {})
+    if isinstance(node, list | tuple):
+        return [places(value) for value in node]
+    if _names_a_file(node):
+        return str(Path(node).expanduser().resolve())
+    return node
+
+
+def _names_a_file(node: Any) -> bool:
+    return isinstance(node, str) and bool(node) and os.path.exists(os.path.expanduser(node))
+
+
 def settings(node: Any, cache: str) -> Any:
     """A resolved config group as it enters an address.
 
@@ -66,7 +82,7 @@ def settings(node: Any, cache: str) -> Any:
         return found
     if isinstance(node, list | tuple):
         return [settings(value, cache) for value in node]
-    if isinstance(node, str) and node and Path(node).expanduser().exists():
+    if _names_a_file(node):
         return content(Path(node).expanduser(), cache)
     return node
 
@@ -137,7 +153,7 @@ def stamp(path: Path) -> list[int]:
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
 
-def weights(module: nn.Module) -> str:
+def weights_of(module: nn.Module) -> str:
     """Digest of a network: its class, every tensor of its state, its buffers that are not saved, and the
     `preprocessing` of it and its parts, a dict that JSON can hold: what else its output depends on, such as its input
     size.
@@ -154,9 +170,12 @@ def weights(module: nn.Module) -> str:
     return total.hexdigest()
 
 
-def network(module: nn.Module) -> str:
+def network_of(module: nn.Module) -> str:
     """Digest of a network's weights, of its code, and of the versions of the packages that it may rest on."""
-    return digest([weights(module), code(type(module).__module__), versions()])
+    sources = {type(part).__module__ for part in module.modules()}
+    return digest(
+        [weights_of(module), code(*sorted(name for name in sources if not name.startswith("torch."))), versions()]
+    )
 
 
 def code(*names: str) -> str:

@@ -1,14 +1,16 @@
 """Anonymise the probes, attack the results, measure what is left."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from hydra.utils import instantiate
 from pytorch_lightning.callbacks import LambdaCallback
+from torch import nn
 
-from veil.anonymization import Anonymization
+from veil.anonymization import Anonymization, Inpainter, Masker
 from veil.attacks.attributes import attributes
-from veil.attacks.campaign import campaign
+from veil.attacks.campaign import Attack, campaign
 from veil.attacks.controls import controls
 from veil.attacks.figures import RANK1
 from veil.attacks.groups import chosen_labels
@@ -16,15 +18,16 @@ from veil.attacks.material import Anonymizer, Material
 from veil.attacks.realism import realism
 from veil.checkpoint import refuse_another_split
 from veil.config import Config, held_out
-from veil.data.faces import FaceSet, divide, moved
+from veil.data.faces import Enrolment, FaceSet, divide, moved
+from veil.data.splitfile import checksum
 from veil.evaluation.results import read_results
 from veil.judge import Judge
 from veil.metrics.measure import NAIVE, Figure
-from veil.panel import Panel, assign
+from veil.panel import Asked, Panel, assign
 from veil.pictures import as_saved, mask_pixels, save, to_pixels
 from veil.progress import Stages, console
 from veil.report.tables import metrics_table
-from veil.store import Row, RunFolder, evaluation_folder
+from veil.store import Row, RunFolder, evaluation_folder, split_folder
 from veil.tasks.conclude import Evidence, conclude, keep_rebuilt, trained_on
 from veil.tasks.fit import quiet_lightning
 from veil.tasks.head import embed_both
@@ -37,12 +40,17 @@ from veil.types import Faces, Images, Masks
 
 def evaluate(config: Config) -> Path:
     """Make the run's folder, or find it; print its figures."""
-    run = evaluation_folder(config)
+    stages = Stages()
+    known = split_folder(config).complete
+    parts = None if known else set_up(config, stages)  # a wrong knob is told before hours of alignment
+    enrolment = prepared(config, stages)
+    run = evaluation_folder(config, checksum(enrolment))
     with run.claimed():
         if run.complete:
             console.print(f"Found the finished run in {run.path}", soft_wrap=True)
         else:
-            _make(config, run)
+            run.say_what_changed()
+            _make(config, run, enrolment, parts or set_up(config, stages), stages)
             name = f"{config.choices.masker}-{config.choices.inpainter}-{config.ratio:g}"
             publish(instantiate(config.logger)(name=name), run)
     results = read_results(run.path)
@@ -54,21 +62,45 @@ def evaluate(config: Config) -> Path:
     return run.path
 
 
-def _make(config: Config, run: RunFolder) -> None:
-    """Load, enrol, train the head if need be; then anonymise face by face, attack and conclude."""
-    stages = Stages()
+class Parts(NamedTuple):
+    """What a run is made with, as its config says."""
+
+    masker: Masker
+    inpainter: Inpainter
+    device: torch.device
+    recognizers: dict[str, nn.Module]  # the white box first
+    missing: dict[str, str]  # judges that cannot be had, and why
+    attacks: dict[str, Attack]
+    controls: dict[str, Inpainter]
+    features: dict[str, nn.Module]
+    asked: Asked
+
+
+def set_up(config: Config, stages: Stages) -> Parts:
+    """Instantiate what the config names."""
     with stages.clock("set-up"):
         quiet_lightning()
         inpainter = instantiate(config.inpainter)
-        masker = asking_masker(config, inpainter)
         device = instantiate(config.trainer).strategy.root_device
-        name, attacks = config.choices.recognizer, instantiate(config.attacks)
-        floors = instantiate(config.controls)
-        features = {network: part.to(device) for network, part in instantiate(config.features).items()}
+        name = config.choices.recognizer
         judges, missing = available(other_judges(config, name))
-        recognizers = {name: instantiate(config.recognizer), **judges}
-        asked = assign(instantiate(config.metrics), name, list(judges))
-    enrolment = prepared(config, stages)
+        return Parts(
+            asking_masker(config, inpainter),
+            inpainter,
+            device,
+            {name: instantiate(config.recognizer), **judges},
+            missing,
+            instantiate(config.attacks),
+            instantiate(config.controls),
+            {network: part.to(device) for network, part in instantiate(config.features).items()},
+            assign(instantiate(config.metrics), name, list(judges)),
+        )
+
+
+def _make(config: Config, run: RunFolder, enrolment: Enrolment, parts: Parts, stages: Stages) -> None:
+    """Enrol, train the head if need be; then anonymise face by face, attack and conclude."""
+    masker, inpainter, device, recognizers, missing, attacks, floors, features, asked = parts
+    name = config.choices.recognizer
     chosen_labels(enrolment.probes.labels, config.groups, enrolment.unlabelled)  # refused before hours of work
     for recognizer in recognizers.values():
         refuse_another_split(recognizer, enrolment)

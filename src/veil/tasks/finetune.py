@@ -9,16 +9,18 @@ from pytorch_lightning.loggers import Logger
 from torch import nn
 
 from veil.checkpoint import changed, split_checksum, write_checkpoint
-from veil.config import Config, InputError
+from veil.config import Config
 from veil.data.faces import Enrolment
 from veil.data.known import write_people
+from veil.data.splitfile import checksum
+from veil.errors import InputError
 from veil.evaluation.results import read_results
 from veil.metrics.comparison import Comparison
 from veil.metrics.measure import Figure
 from veil.progress import Stages, console
-from veil.recognizers.embed import fingerprint
 from veil.recognizers.whitebox import centroids
 from veil.report.tables import metrics_table
+from veil.storage.fingerprint import weights_of
 from veil.store import RunFolder, head_folder, trunk_folder
 from veil.tasks.fit import fit, is_helper, quiet_lightning
 from veil.tasks.head import conclude, embed_both, fit_head, fitted_head
@@ -36,11 +38,16 @@ from veil.training.tuning import Tuning
 def finetune(config: Config) -> Path:
     """Train what `task.mode` says, or find it; print its figures on clear probes."""
     recipe = read_recipe(config.task)
-    run = head_folder(config) if recipe.mode == "head" else trunk_folder(config, recipe.mode, recipe.loss)
+    stages = Stages()
+    enrolment = prepared(config, stages)
+    data = checksum(enrolment)
+    alone = recipe.mode == "head"
+    run = head_folder(config, data) if alone else trunk_folder(config, data, recipe.mode, recipe.loss)
     if run.complete:
         console.print(f"Found the finished run in {run.path}", soft_wrap=True)
     else:
-        _make(config, recipe, run)
+        run.say_what_changed()
+        _make(config, recipe, run, enrolment, stages)
     if is_helper():
         return run.path
     results = read_results(run.path)
@@ -57,15 +64,13 @@ def read_recipe(task: dict[str, Any]) -> TrunkFitting:
     return TrunkFitting(**knobs | {"augment": Augmentation(**knobs["augment"])})
 
 
-def _make(config: Config, recipe: TrunkFitting, run: RunFolder) -> None:
-    stages = Stages()
+def _make(config: Config, recipe: TrunkFitting, run: RunFolder, enrolment: Enrolment, stages: Stages) -> None:
     with stages.clock("set-up"):
         quiet_lightning()
         recognizer = instantiate(config.recognizer)
         device = instantiate(config.trainer).strategy.root_device
     if getattr(recognizer, "checkpoint", None) is not None:
         raise InputError("recognizer.checkpoint must be null for task=finetune, which begins with recognizer.weights")
-    enrolment = prepared(config, stages)
     recognizer = recognizer.to(device)
     if is_helper():  # a process that Lightning started for one of several GPUs
         part = trained_part(recognizer, recipe, enrolment, config.cache, stages)
@@ -92,7 +97,7 @@ def _tune(
     logger: Logger,
 ) -> None:
     """Train, fit a classifier of everybody on top, measure before and after."""
-    base, before = fingerprint(recognizer), {name: value.clone() for name, value in recognizer.state_dict().items()}
+    base, before = weights_of(recognizer), {name: value.clone() for name, value in recognizer.state_dict().items()}
     part = trained_part(recognizer, recipe, enrolment, config.cache, stages)
     with stages.clock("embed"):
         untouched = part.embed(enrolment, device)

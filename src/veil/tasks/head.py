@@ -14,12 +14,14 @@ from torch import Tensor, nn
 from veil.checkpoint import Checkpoint, read_checkpoint, split_checksum, write_checkpoint
 from veil.config import Config
 from veil.data.faces import Enrolment
+from veil.data.splitfile import checksum
 from veil.evaluation.results import Results, write_results
 from veil.metrics.comparison import Comparison
 from veil.metrics.measure import Figure, by_name
 from veil.progress import Stages
-from veil.recognizers.embed import clear_embeddings, fingerprint
+from veil.recognizers.embed import clear_embeddings
 from veil.recognizers.whitebox import centroids
+from veil.storage.fingerprint import weights_of
 from veil.store import Row, head_folder, write_csv
 from veil.tasks.fit import fit
 from veil.training.curve import draw_curve, read_curve
@@ -55,14 +57,14 @@ def fitted_head(
     tuned: Checkpoint | None = getattr(recognizer, "checkpoint", None)
     if tuned is not None:
         return tuned.head()
-    run = head_folder(config)
+    run = head_folder(config, checksum(enrolment))
     with run.claimed(wait=True):
         if not run.complete:
             shutil.rmtree(run.partial, ignore_errors=True)  # seconds of work: begun anew, not resumed
             with run.writing() as folder:
                 both = compared(*clear, enrolment)
                 head = fit_head(config, both, len(enrolment.people), folder, stages, logger)
-                details = {"mode": "head", "base": fingerprint(recognizer), "recipe": {"head": config.head}}
+                details = {"mode": "head", "base": weights_of(recognizer), "recipe": {"head": config.head}}
                 figures = clear_figures(config.choices.recognizer, head, both)
                 write_checkpoint(folder, head, {}, split_checksum(enrolment), figures, details)
                 conclude(folder, figures, confusions(head, both, enrolment.people), stages)

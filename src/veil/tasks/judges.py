@@ -8,8 +8,9 @@ from hydra.utils import instantiate
 from torch import nn
 
 from veil.attacks.material import pictures
-from veil.config import Config, InputError
+from veil.config import Config
 from veil.data.faces import FaceSet
+from veil.errors import InputError
 from veil.recognizers.eigenfaces import Eigenfaces
 
 

@@ -17,14 +17,15 @@ from numpy import ndarray
 from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.loggers import CSVLogger
 
-from veil.config import Config, InputError
-from veil.data.align import ALIGNMENT
+from veil.config import Config
+from veil.data.crops import alignment
 from veil.data.known import read_people
 from veil.data.photos import Photos
 from veil.data.splitfile import stamps
+from veil.errors import InputError
 from veil.inpainters.pipeline import packaged_model, quiet
 from veil.progress import console
-from veil.recognizers.embed import fingerprint
+from veil.storage.fingerprint import weights_of
 from veil.tasks.fields import cut_fields
 from veil.tasks.fit import is_helper, quiet_lightning
 from veil.training.adversary import ADVERSARY_SHAPES, AdversarialTraining
@@ -138,11 +139,11 @@ def _decided(run: Run, photos: Photos, autoencoder: AutoencoderKL, unet: UNet2DC
     """What a run is begun with, as JSON has it; photos by size and time of change, warm-started weights by content."""
     sources = json.dumps(stamps(photos.sources)).encode()
     decided = {f"task.{name}": getattr(run.recipe, name) for name in DECIDED}
-    decided |= {"seed": run.config.seed, "data": run.config.data, "alignment": ALIGNMENT.decode()}
+    decided |= {"seed": run.config.seed, "data": run.config.data, "alignment": alignment().decode()}
     decided["photos"] = hashlib.blake2b(sources, digest_size=16).hexdigest()
     if run.recipe.warm_start is not None:
         warm = [autoencoder] if run.recipe.new_unet else [autoencoder, unet]
-        decided["weights"] = [fingerprint(network) for network in warm]
+        decided["weights"] = [weights_of(network) for network in warm]
     return json.loads(json.dumps(decided))
 
 
@@ -232,7 +233,7 @@ def _sharpen(run: Run, autoencoder: AutoencoderKL, unet: UNet2DConditionModel) -
         dtype=recipe.dtype,
         seed=seed,
     )
-    name = f"adversary-{fingerprint(unet)[:8]}"  # what was sharpened before diffusion went on is of no use
+    name = f"adversary-{weights_of(unet)[:8]}"  # what was sharpened before diffusion went on is of no use
     batch = 2 * recipe.adversary_batch  # as many to paint as photos to compare with
     data = Examples(drawing, *run.rows, batch, recipe.shard, recipe.reuse, run.folder / name)
     callbacks = [run.shown(autoencoder, f"samples-{name}"), Pace(console.print, "adversary")]

@@ -11,8 +11,10 @@ from hydra.utils import instantiate
 from numpy import ndarray
 from rich.table import Table
 
-from veil.config import Config, InputError
+from veil.config import Config
 from veil.data.faces import Enrolment, FaceSet
+from veil.data.splitfile import checksum
+from veil.errors import InputError
 from veil.evaluation.results import Flag, Results, read_results, write_results
 from veil.metrics.measure import Figure, Measure, by_name
 from veil.metrics.pairs import Folds, NamedPair, accuracy, all_pairs, draw_pairs, fold_accuracies, read_pairs
@@ -38,12 +40,15 @@ ACCURACY = Measure(
 
 def verify(config: Config) -> Path:
     """Make the run's folder, or find it; print its figures."""
-    run = verification_folder(config)
+    stages = Stages()
+    enrolment = prepared(config, stages)
+    run = verification_folder(config, checksum(enrolment))
     with run.claimed():
         if not run.complete:
             shutil.rmtree(run.partial, ignore_errors=True)
+            run.say_what_changed()
             with run.writing() as folder:
-                _make(config, folder)
+                _make(config, folder, enrolment, stages)
             publish(instantiate(config.logger)(name=f"verify-{config.choices.data}"), run)
     results = read_results(run.path)
     for flag in results.flags:
@@ -52,13 +57,11 @@ def verify(config: Config) -> Path:
     return run.path
 
 
-def _make(config: Config, folder: Path) -> None:
-    stages = Stages()
+def _make(config: Config, folder: Path, enrolment: Enrolment, stages: Stages) -> None:
     quiet_lightning()
     judges, missing = available(other_judges(config, config.choices.recognizer))
     recognizers = {config.choices.recognizer: instantiate(config.recognizer), **judges}
     device = instantiate(config.trainer).strategy.root_device
-    enrolment = prepared(config, stages)
     faces = everybody(enrolment)
     people = np.array(faces.identities)
     asked = asked_pairs(config, faces)

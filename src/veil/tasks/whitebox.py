@@ -13,13 +13,15 @@ from torch import Tensor, nn
 
 from veil.anonymization import Inpainter, Masker
 from veil.checkpoint import refuse_another_split
-from veil.config import Config, InputError
+from veil.config import Config
 from veil.data.faces import Enrolment
+from veil.errors import InputError
 from veil.maskers.cached import CachedScores
 from veil.metrics.comparison import Comparison
 from veil.metrics.verification import pairs, thresholds
 from veil.progress import Stages
 from veil.recognizers.whitebox import WhiteBox, centroids
+from veil.storage.fingerprint import settings
 from veil.tasks.head import Clear, embed_both, fitted_head
 from veil.tasks.judges import fit_classical
 
@@ -99,10 +101,10 @@ def asking_masker(config: Config, inpainter: Inpainter) -> Masker:
     """
     mixed = mixed_precision(config)
 
-    def kept(masker: Masker, settings: Any, **others: Any) -> Masker:
+    def kept(masker: Masker, own: Any, **others: Any) -> Masker:
         if not config.cache_scores:
             return masker
-        everything = {"masker": settings, "mixed": mixed, **others}
+        everything = {"masker": settings(own, config.cache), "mixed": mixed, **others}
         return CachedScores(masker, everything, Path(config.cache).expanduser() / "scores")
 
     masker: Callable[..., Any] = instantiate(config.masker)
@@ -110,6 +112,6 @@ def asking_masker(config: Config, inpainter: Inpainter) -> Masker:
         return kept(masker, config.masker)
     asking = partial(masker, repaint=inpainter)
     if "starts" in config.masker:
-        settings = config.masker["starts"].items()
-        asking = partial(asking, starts={name: kept(instantiate(start), start) for name, start in settings})
-    return kept(asking, config.masker, inpainter=config.inpainter)
+        starts = config.masker["starts"].items()
+        asking = partial(asking, starts={name: kept(instantiate(start), start) for name, start in starts})
+    return kept(asking, config.masker, inpainter=settings(config.inpainter, config.cache))

@@ -11,7 +11,7 @@ from numpy import ndarray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from veil.config import InputError
+from veil.errors import InputError
 from veil.inpainters.sizes import resize
 from veil.training.jitter import ROOM, middle_box
 

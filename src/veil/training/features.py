@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader, Dataset
 from veil.attacks.adapt import see
 from veil.data.faces import FaceSet
 from veil.progress import Stages
-from veil.recognizers.embed import BATCH, fingerprint
+from veil.recognizers.embed import BATCH
+from veil.storage.fingerprint import code, digest, network_of
 from veil.training.augment import varied
 from veil.training.data import Rows
 from veil.training.recipe import Augmentation
@@ -51,7 +52,10 @@ def features(
     and variant for FaceNet.
     """
     pictures, size = Pictures(faces, augmentation), len(faces)
-    trunk, folder = fingerprint(recognizer), Path(cache).expanduser() / "features"
+    trunk, folder = (
+        digest([network_of(recognizer), code("veil.training.features")]),
+        Path(cache).expanduser() / "features",
+    )
     rows = [range(start, min(start + CHUNK, start - start % size + size)) for start in _starts(size, variants + 1)]
     paths = [folder / f"{_address(trunk, pictures, chunk)}.npy" for chunk in rows]
     missing = [(chunk, path) for chunk, path in zip(rows, paths, strict=True) if not path.exists()]
@@ -71,13 +75,13 @@ def _starts(size: int, variants: int) -> list[int]:
 def _address(trunk: str, pictures: Pictures, rows: range) -> str:
     variant, first = divmod(rows.start, len(pictures))
     chosen = range(first, first + len(rows))
-    digest = hashlib.blake2b(trunk.encode(), digest_size=16)
+    total = hashlib.blake2b(trunk.encode(), digest_size=16)
     for photo in chosen:
-        digest.update(pictures.faces.crops[photo].stem.encode())
+        total.update(pictures.faces.crops[photo].stem.encode())
     if variant:
         drawn = (variant, pictures.augmentation, pictures.faces.seed, [pictures.faces.keys[photo] for photo in chosen])
-        digest.update(repr(drawn).encode())
-    return digest.hexdigest()
+        total.update(repr(drawn).encode())
+    return total.hexdigest()
 
 
 def _write(recognizer: nn.Module, pictures: Pictures, rows: range, path: Path) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from veil.config import InputError
+from veil.errors import InputError
 
 STAGES = ("autoencoder", "diffusion")
 SCHEDULES = ("constant", "cosine")

@@ -7,8 +7,8 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from veil.attacks.adapt import last_block
-from veil.config import InputError
 from veil.data.faces import Enrolment
+from veil.errors import InputError
 from veil.metrics.comparison import Comparison
 from veil.progress import Stages
 from veil.recognizers.facenet import FaceNet

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from veil.config import InputError
+from veil.errors import InputError
 
 LOSSES = ("softmax", "arcface", "cosface", "triplet")
 MODES = ("head", "last_block", "full")

@@ -1,0 +1,172 @@
+"""Nothing stale is ever found again: photos, weights, code, folders and devices that changed."""
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import compose_config
+from omegaconf import OmegaConf
+from safetensors.torch import load_file, save_file
+
+from veil.config import Config, conf_folder
+from veil.storage import fingerprint
+from veil.storage.fingerprint import SPEED
+from veil.store import evaluation_folder
+from veil.tasks.evaluate import evaluate
+from veil.tasks.finetune import finetune
+from veil.tasks.verify import verify
+
+Configure = Callable[..., Config]
+QUICK = ("masker=random", "inpainter=fill", "attacks=none", "metrics=default")
+
+
+def figures(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "metrics.json").read_text())["figures"]
+
+
+@pytest.fixture
+def own(photos: Path, tmp_path: Path) -> Path:
+    """Photos that a test may change."""
+    return Path(shutil.copytree(photos, tmp_path / "own"))
+
+
+def test_people_that_come_go_or_change_names_train_another_head(small_run: Configure, own: Path) -> None:
+    quick = (*QUICK, f"data.root={own}")
+    before = evaluate(small_run(*quick))
+    assert figures(before)["clear/facenet/accuracy"]["value"] == 1
+    shutil.copytree(own / "s4", own / "a_first")  # sorts before everybody: each person's number changes
+    shutil.rmtree(own / "s4")
+    for change in ("ratio=0.5", "ratio=0.25"):
+        after = figures(evaluate(small_run(*quick, change)))
+        assert after["clear/facenet/accuracy"]["value"] == 1
+    shutil.copytree(own / "a_first", own / "z_last")  # the same person under two names: somebody must be mistaken
+    assert figures(evaluate(small_run(*quick)))["clear/facenet/accuracy"]["n"] == 14
+
+
+def test_photos_that_were_added_or_overwritten_are_evaluated(small_run: Configure, own: Path) -> None:
+    quick = (*QUICK, f"data.root={own}")
+    before = evaluate(small_run(*quick))
+    assert evaluate(small_run(*quick)) == before
+    (own / "s1" / "9.pgm").write_bytes((own / "s1" / "1.pgm").read_bytes())
+    added = evaluate(small_run(*quick))
+    assert added != before
+    (own / "s1" / "9.pgm").unlink()
+    assert evaluate(small_run(*quick)) == before  # as it was: found again
+    (own / "s2" / "1.pgm").write_bytes((own / "s2" / "2.pgm").read_bytes())
+    assert evaluate(small_run(*quick)) not in (before, added)
+
+
+def test_the_same_photos_elsewhere_are_the_same_run(
+    small_run: Configure, own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    shutil.copytree(own, tmp_path / "one" / "faces")
+    shutil.copytree(own, tmp_path / "two" / "faces")
+    shutil.rmtree(tmp_path / "two" / "faces" / "s6")
+    found = []
+    for project in ("one", "two", "one"):
+        monkeypatch.chdir(tmp_path / project)
+        found.append(evaluate(small_run(*QUICK, "data.root=faces")))
+    assert found[0] == found[2] != found[1]
+    assert figures(found[1])["clear/facenet/accuracy"]["n"] == 10
+
+
+def test_weights_that_were_overwritten_are_used(small_run: Configure, cache: str, tmp_path: Path) -> None:
+    evaluate(small_run(*QUICK))  # converts the packaged weights
+    (converted,) = Path(cache).glob("**/*casia*.safetensors")
+    mine = tmp_path / "mine.safetensors"
+    state = load_file(converted)
+    save_file(state, mine)
+    quick = (*QUICK, f"recognizer.weights={mine}")
+    before = evaluate(small_run(*quick))
+    tuning, pairing = ("task=finetune", quick[-1]), ("task=verify", quick[-1], "task.folds=2", "task.each=6")
+    head, pairs = finetune(small_run(*tuning)), verify(small_run(*pairing))
+    generator = torch.Generator().manual_seed(0)
+    weight = state["last_linear.weight"]
+    state["last_linear.weight"] = torch.randn(weight.shape, generator=generator) * weight.std()
+    save_file(state, mine)
+    after = evaluate(small_run(*quick))
+    assert after != before
+    assert figures(after)["privacy/facenet/cosine"] != figures(before)["privacy/facenet/cosine"]
+    assert finetune(small_run(*tuning)) != head
+    assert verify(small_run(*pairing)) != pairs
+
+
+def test_a_maskers_code_that_changed_scores_again(
+    small_run: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("veil.maskers.cached.WORTH", 0)
+    masker = tmp_path / "their_own_masker.py"
+    masker.write_text("def score(faces, recognizer):\n    return faces.images.mean(dim=1)[:, ::16, ::16]\n")
+    own = ("masker._target_=their_own_masker.score", "~masker.centre_bias", "~masker.cells", "cache_scores=true")
+    before = evaluate(small_run("masker=random", *own))
+    masker.write_text(
+        "def score(faces, recognizer):  # the darkest\n    return -faces.images.mean(dim=1)[:, ::16, ::16]\n"
+    )
+    sys.modules.pop("their_own_masker")
+    for function in (fingerprint._found, fingerprint._module_of, fingerprint._syntax, fingerprint._imports):
+        function.cache_clear()
+    after = evaluate(small_run(*QUICK, *own))
+    assert after != before
+    one, other = (np.fromfile(sorted((folder / "masks").iterdir())[0], np.uint8) for folder in (before, after))
+    assert not np.array_equal(one, other)
+
+
+def test_another_device_or_precision_is_another_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def place(*overrides: str) -> Path:
+        return evaluation_folder(compose_config("inpainter=stable_diffusion", *overrides), "photos").path
+
+    here = place()
+    assert place("inpainter.dtype=float16") != here
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert place() != here  # bfloat16 there, float32 here
+    assert place("inpainter.device=cuda:1") == place("inpainter.device=cuda:0")
+
+
+def knobs() -> list[tuple[str, str]]:
+    """Every knob of every choice of the groups that an evaluation is made with."""
+    groups = ("masker", "inpainter", "recognizer", "head", "attacks", "controls", "metrics", "surrogates", "features")
+    found = []
+    for group in groups:
+        for path in sorted((conf_folder() / group).glob("*.yaml")):
+            config = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+            assert isinstance(config, dict)
+            found += [(f"{group}={path.stem}", f"{group}.{knob}") for knob in leaves(config)]
+    return found
+
+
+def leaves(node: dict[str, Any], prefix: str = "") -> list[str]:
+    found = []
+    for key, value in node.items():
+        if key in ("defaults", "_target_", "_partial_", "_convert_") or value == "???":
+            continue
+        if isinstance(value, dict):
+            found += leaves(value, f"{prefix}{key}.")
+        else:
+            found.append(f"{prefix}{key}")
+    return found
+
+
+@pytest.mark.parametrize(("choice", "knob"), knobs())
+def test_every_knob_is_in_the_address_unless_it_only_changes_speed(choice: str, knob: str) -> None:
+    needed = ["recognizer.weights=a.pt"] if choice == "recognizer=local" else []
+    needed += ["recognizer.file=a.onnx"] if choice == "recognizer=onnx" else []
+    before, after = (
+        evaluation_folder(compose_config(choice, *needed, *turned), "photos").path for turned in ([], [f"{knob}=null"])
+    )
+    config = compose_config(choice, *needed)
+    value: Any = getattr(config, knob.split(".")[0])
+    for part in knob.split(".")[1:]:
+        value = value[part]
+    if knob.rpartition(".")[2] in SPEED or value is None:
+        assert before == after
+    else:
+        assert before != after
