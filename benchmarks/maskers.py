@@ -20,7 +20,7 @@ import torch
 from hydra.utils import instantiate
 from torch import nn
 
-from veil.anonymization import Anonymization, Inpainter
+from veil.anonymization.module import Anonymization, Masking
 from veil.attacks.campaign import limits_of_clear
 from veil.attacks.material import Material
 from veil.config import Config, compose, conf_folder
@@ -29,14 +29,13 @@ from veil.errors import InputError
 from veil.metrics.comparison import Comparison, recognition
 from veil.metrics.intervals import bootstrap_mean
 from veil.metrics.needed import smallest_ratio
-from veil.panel import Panel
 from veil.pictures import as_saved
 from veil.progress import Stages
 from veil.tasks.fit import quiet_lightning
 from veil.tasks.head import embed_both
 from veil.tasks.prepare import prepared
 from veil.tasks.whitebox import asking_masker, enrolled_whitebox
-from veil.types import Embeddings
+from veil.types import Embeddings, Inpainter
 
 FAR = 1e-3
 BATCH = 16
@@ -70,12 +69,9 @@ class Bench:
         }
         self.whitebox = enrolled_whitebox(self.config, white, clear["white box"], enrolment, self.stages)
         self.judge, self.passes = held_out, Counter(white)
-        self.panel = Panel(self.whitebox, self.config.choices.recognizer, {}, {}, enrolment.people, self.stages)
         keys = [*enrolment.gallery.keys, *enrolment.probes.keys]
         known = dict(zip(keys, torch.cat(tuple(clear[judge])), strict=True))
-        material = Material(
-            self.side, sides[1], {judge: held_out}, {judge: known}, lambda faces: faces, judge, 0, self.stages
-        )
+        material = Material(self.side, sides[1], {judge: held_out}, {judge: known}, {}, judge, 0, self.stages)
         limits = limits_of_clear(material, judge)
         if FAR not in limits:
             raise InputError(f"split.probes must leave enough clear pairs for a FAR of {FAR}, got {list(limits)}")
@@ -124,18 +120,9 @@ class Bench:
     @torch.no_grad()
     def after(self, config: Config, paint: Inpainter) -> Embeddings:
         """The judge's embeddings of all probes, anonymised as a run does it."""
-        anonymize = Anonymization(
-            self.panel,
-            asking_masker(config, paint),
-            paint,
-            ratio=config.ratio,
-            cells=config.cells,
-            image_format=config.image_format,
-            keep=lambda *_: None,
-            stages=self.stages,
-            spared=config.keep,
-            minimal=config.minimal is not None,
-        )
+        masking = Masking(config.ratio, config.cells, config.keep, config.minimal is not None)
+        masker, nowhere = asking_masker(config, paint), lambda *_: None
+        anonymize = Anonymization(masker, paint, self.whitebox, masking, config.image_format, nowhere, self.stages)
         batches = self.probes.loader(BATCH)
         return torch.cat([self.judge(as_saved(anonymize(faces)[0], config.image_format)) for faces in batches])
 

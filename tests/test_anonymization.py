@@ -5,8 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from veil.anonymization import Anonymization
-from veil.panel import Panel
+from veil.anonymization.module import Anonymization, Masking
 from veil.progress import Stages
 from veil.recognizers.whitebox import WhiteBox
 from veil.types import Faces, Images, Masks, view
@@ -25,15 +24,13 @@ class Painter:
 
 def test_no_mask_touches_what_is_spared(faces: Faces, recognizer: WhiteBox) -> None:
     module = Anonymization(
-        Panel(recognizer, "tiny", {}, {}, list("abcde"), Stages()),
         lambda faces, _: torch.ones(len(faces.keys), 4, 4),
         Painter(False, lambda _: 0.0),
-        ratio=0.25,
-        cells=4,
+        recognizer,
+        Masking(0.25, 4, keep=[[0.0, 0.0, 1.0, 0.5], [0.0, 0.5, 0.25, 0.6]]),
         image_format="png",
-        keep=lambda *_: None,
+        write=lambda *_: None,
         stages=Stages(),
-        spared=[[0.0, 0.0, 1.0, 0.5], [0.0, 0.5, 0.25, 0.6]],
     )
     _, masks = module(faces)
     assert masks.sum() == 4 * 400
@@ -50,13 +47,12 @@ def test_the_same_face_for_every_seed(
     stochastic: bool, colour: Callable[[int], float], repeats: bool, faces: Faces, recognizer: WhiteBox
 ) -> None:
     module = Anonymization(
-        Panel(recognizer, "tiny", {}, {}, list("abcde"), Stages()),
         lambda faces, _: torch.rand(len(faces.keys), 4, 4),
         Painter(stochastic, colour),
-        ratio=0.25,
-        cells=4,
+        recognizer,
+        Masking(0.25, 4),
         image_format="png",
-        keep=lambda *_: None,
+        write=lambda *_: None,
         stages=Stages(),
     )
     assert module.repeats_itself(faces) is repeats

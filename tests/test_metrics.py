@@ -11,12 +11,12 @@ from sklearn.metrics import accuracy_score, top_k_accuracy_score
 from torch.nn import functional as F
 
 from veil.evaluation.flags import raise_flags
+from veil.evaluation.panel import PICTURE, assign, figure_of, values
 from veil.metrics.comparison import rank
 from veil.metrics.image import COVERAGE, coverage, detected, psnr, ssim
 from veil.metrics.intervals import Interval, bootstrap_mean, bootstrap_quantile, people_mean
 from veil.metrics.measure import CLEAR, Figure, PerFace
 from veil.metrics.privacy import ACCURACY, FOOLED, accuracy, clear_accuracy, cosine, fooled
-from veil.panel import PICTURE, assign, figure_of, values
 from veil.types import Faces, view
 
 

@@ -97,7 +97,7 @@ def test_importing_veil_is_quick() -> None:
 def test_the_demo_runs_in_another_folder(run: Callable, cache: str, tmp_path: Path) -> None:
     done = run("veil", "masker=saliency", "ratio=0.25", f"cache={cache}")
     assert done.returncode == 0, done.stderr
-    (measured,) = tmp_path.glob("outputs/evaluate/att/saliency/face_diffusion/ratio=0.25/*/metrics.json")
+    (measured,) = tmp_path.glob("outputs/att/saliency/face_diffusion/ratio=0.25/*/evaluation-*/metrics.json")
     assert json.loads(measured.read_text())["metrics"]["check/coverage"]["value"] == 0.25
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from veil.config import held_out
 from veil.errors import InputError
-from veil.evaluation.results import Flag, Results, read_manifest, write_manifest, write_results
+from veil.evaluation.results import Flag, Results, write_results
 from veil.metrics.bits import BITS
 from veil.metrics.comparison import RANKS
 from veil.metrics.image import PSNR
@@ -24,7 +24,7 @@ from veil.metrics.intervals import Interval
 from veil.metrics.measure import CLEAR, WORST, Figure, by_name
 from veil.metrics.privacy import COSINE
 from veil.report.page import write_page
-from veil.store import write_csv
+from veil.store import read_manifest, write_csv, write_manifest
 
 PEOPLE = 6
 ORIGINAL = "secret-name"  # as in a folder of photos

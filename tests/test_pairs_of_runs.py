@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
-from veil.evaluation.results import Results, write_manifest
+from veil.evaluation.results import Results
 from veil.metrics.comparison import RANKS
 from veil.metrics.intervals import Interval
 from veil.metrics.measure import Figure, by_name
 from veil.report.pairs import paired_rows
+from veil.store import write_manifest
 
 
 def run(folder: Path, masker: str, ratio: float, named: list[float]) -> dict[str, Any]:

@@ -17,10 +17,11 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
-from veil.anonymization import Anonymization
+from veil.anonymization.anonymized_set import Writer
+from veil.anonymization.module import Anonymization
 from veil.config import Config
 from veil.errors import InputError
-from veil.tasks.evaluate import Writer, evaluate
+from veil.tasks.evaluate import evaluate
 from veil.tasks.judges import other_judges
 from veil.types import view_box
 
@@ -96,7 +97,7 @@ def test_a_run_folder_holds_what_it_says(small_run: Callable[..., Config]) -> No
         "not_found": [],
         "quarantined": 0,
     }
-    assert cv2.imread(str(folder / "samples.png")).shape[1] == 6 * 192
+    assert cv2.imread(str(folder.parent / "samples.png")).shape[1] == 6 * 192
     assert (folder / "config.yaml").exists()
 
 
@@ -140,13 +141,13 @@ def test_an_interrupted_run_goes_on_where_it_stopped(
         evaluate(config)
     monkeypatch.setattr(Writer, "__call__", write)
     measured: list[str] = []
-    step = Anonymization.test_step
+    step = Anonymization.predict_step
 
-    def note(self: Anonymization, faces: Any, index: int) -> None:
+    def note(self: Anonymization, faces: Any, index: int) -> Any:
         measured.extend(faces.keys)
-        step(self, faces, index)
+        return step(self, faces, index)
 
-    monkeypatch.setattr(Anonymization, "test_step", note)
+    monkeypatch.setattr(Anonymization, "predict_step", note)
     resumed = evaluate(config)
     assert len(measured) == 8  # of 12: two batches of two were done
     assert_same_run(whole, resumed)
@@ -288,7 +289,7 @@ def test_a_truncated_photo_is_one_clear_error(photos: Path, tmp_path: Path) -> N
     assert done.returncode == 1
     assert "error: data: photo 's1/1' cannot be read" in done.stderr
     assert "Traceback" not in done.stderr
-    assert not list((tmp_path / "outputs").rglob("metrics.json"))
+    assert not list((tmp_path / "outputs").rglob("evaluation-*/metrics.json"))
 
 
 def test_unwritable_outputs_are_one_clear_error(tmp_path: Path) -> None:
@@ -309,11 +310,11 @@ def test_kill_9_loses_no_face_and_does_none_twice(photos: Path, cache: str, tmp_
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert not list((tmp_path / "killed").rglob("evaluate/**/metrics.json"))
+    assert not list((tmp_path / "killed").rglob("**/evaluation-*/metrics.json"))
     done = run(*common, f"outputs={tmp_path / 'killed'}")
     assert done.returncode == 0
     assert "Resuming after" in done.stdout
-    folders = [next((tmp_path / name).rglob("evaluate/**/metrics.json")).parent for name in ("whole", "killed")]
+    folders = [next((tmp_path / name).rglob("**/evaluation-*/metrics.json")).parent for name in ("whole", "killed")]
     assert figures(folders[0])["figures"] == figures(folders[1])["figures"]
     for one, other in zip(*map(rows, folders), strict=True):
         assert one == other
@@ -339,4 +340,4 @@ def test_a_layer_that_is_not_there_is_named_and_leaves_no_run(small_run: Callabl
     config = small_run("masker=gradcam", "masker.layer=nowhere")
     with pytest.raises(InputError, match=r"masker.layer must name a layer"):
         evaluate(config)
-    assert not list(Path(config.outputs, "evaluate").rglob("metrics.json"))
+    assert not list(Path(config.outputs).rglob("evaluation-*/metrics.json"))

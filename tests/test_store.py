@@ -8,7 +8,7 @@ from conftest import compose_config
 from omegaconf import OmegaConf
 
 from veil.errors import InputError
-from veil.store import RunFolder, evaluation_folder, head_folder
+from veil.store import RunFolder, evaluation_folder, head_folder, set_folder
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def test_the_folder_appears_when_it_is_whole(run: RunFolder) -> None:
         run.add([{"key": "a"}])
         assert not run.complete
     assert run.complete
-    assert sorted(path.name for path in run.path.iterdir()) == ["address.json", "config.yaml", "metrics.json"]
+    assert sorted(path.name for path in run.path.iterdir()) == ["config.yaml", "metrics.json"]
     assert OmegaConf.load(run.path / "config.yaml") == {"ratio": 0.25}
 
 
@@ -69,7 +69,8 @@ def test_the_address_is_what_matters() -> None:
         return evaluation_folder(compose_config(*overrides), data).path
 
     base = place()
-    assert str(base).startswith("outputs/evaluate/att/saliency/face_diffusion/ratio=0.25/seed=0-")
+    assert str(base).startswith("outputs/att/saliency/face_diffusion/ratio=0.25/seed=0-")
+    assert base.name.startswith("evaluation-")
     for same in ("batch_size=3", "workers=2", "logger=csv", "trainer=cpu", "cache=elsewhere", "inpainter.batch_size=2"):
         assert place(same) == base
     assert place("inpainter.feather=0") == base  # 0 and 0.0
@@ -77,6 +78,22 @@ def test_the_address_is_what_matters() -> None:
     others += ["trainer.precision=bf16-mixed", "masker=random", "recognizer.weights=mine.pt", "head.epochs=3"]
     others += ["metrics.ssim=null", "keep=[mouth]", "logger.originals=true", "inpainter.dtype=bfloat16"]
     assert len({place(other) for other in others} | {base, place(data="others")}) == len(others) + 2
+
+
+def test_the_set_depends_on_nothing_that_only_measures() -> None:
+    def place(*overrides: str) -> Path:
+        return set_folder(compose_config(*overrides), "photos").path
+
+    base = place()
+    assert evaluation_folder(compose_config(), "photos").path.parent == base
+    found = {evaluation_folder(compose_config(), "photos").path}
+    measuring = ("judges=none", "attacks=all", "metrics=lpips", "features=inception", "controls=none", "split.probes=9")
+    for same in measuring:
+        assert place(same) == base
+        found.add(evaluation_folder(compose_config(same), "photos").path)
+    assert len(found) == 1 + len(measuring)
+    for other in ("ratio=0.5", "seed=1", "masker.blur=9", "inpainter.steps=5", "head.epochs=3", "image_format=jpg"):
+        assert place(other) != base
 
 
 def test_the_head_depends_on_photos_recogniser_and_its_recipe_only() -> None:

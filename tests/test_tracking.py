@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,9 @@ from hydra.utils import instantiate
 from pytorch_lightning.loggers import WandbLogger
 
 from veil.config import Config
-from veil.data.splitfile import checksum
-from veil.progress import Stages
-from veil.store import evaluation_folder
+from veil.store import RunFolder
 from veil.tasks.evaluate import evaluate
 from veil.tasks.finetune import finetune
-from veil.tasks.prepare import prepared
 from veil.tracking import flat, publish
 
 
@@ -28,7 +26,7 @@ def test_wandb_gets_figures_and_pictures_but_originals_only_when_asked(
     small_run: Callable[..., Config], originals: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = small_run("masker=random")
-    evaluate(config)
+    done = evaluate(config)
     config = small_run("masker=random", "logger=wandb", f"logger.originals={originals}")
     images: dict[str, list[str]] = {}
     metrics: dict[str, Any] = {}
@@ -46,7 +44,7 @@ def test_wandb_gets_figures_and_pictures_but_originals_only_when_asked(
     monkeypatch.setattr(WandbLogger, "log_metrics", note_metrics)
     logger = instantiate(config.logger)(name="test")
     run = logger.experiment
-    publish(logger, evaluation_folder(config, checksum(prepared(config, Stages()))))
+    publish(logger, RunFolder(config.outputs, done.relative_to(config.outputs), asdict(config)))
     assert set(images) == {"pictures/mask", "pictures/result"} | ({"pictures/original"} if originals else set())
     assert set(metrics) >= {f"privacy/facenet/fooled/{part}" for part in ("value", "low", "high", "n")}
     assert run.offline

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 from omegaconf import OmegaConf
@@ -21,29 +21,49 @@ from veil.storage.fingerprint import code, digest, places, settings, unlike, ver
 
 Row = dict[str, Any]
 
+# Columns of a manifest that are no figures
+TEXTS = ("key", "person", "predicted_clear", "predicted", "original", "mask", "result", "rebuilt")
+NUMBERS = ("label", "seed")
+BOOLS = ("found", "unchanged")
 
-def evaluation_folder(config: Config, data: str) -> "RunFolder":
-    """`outputs/<task>/<data>/<masker>/<inpainter>/ratio=0.25/seed=0-<digest>`.
+
+def set_folder(config: Config, data: str) -> "RunFolder":
+    """`outputs/<data>/<masker>/<inpainter>/ratio=0.25/seed=0-<digest>`: what stage 1 makes of these photos.
 
     Args:
         data: checksum of the split.
 
     """
     names = config.choices
-    knobs = ("ratio", "minimal", "cells", "keep", "seed", "groups", "attributes", "image_format")
-    groups = ("masker", "inpainter", "recognizer", "surrogates", "judges", "head", "attacks", "controls", "features")
+    knobs = ("ratio", "minimal", "cells", "keep", "image_format")
+    groups = ("masker", "inpainter", "recognizer", "surrogates", "head")
     parts = {
         "data": data,
-        "name": names.recognizer,
-        "originals": config.logger["originals"],
-        "split": {"attackers": config.split.attackers, "probes": config.split.probes},
         "device": [device_kind(config.trainer["accelerator"]), device_kind(config.inpainter.get("device"))],
         **{knob: getattr(config, knob) for knob in knobs},
-        **{group: settings(getattr(config, group), config.cache) for group in (*groups, "metrics")},
+        **{group: settings(getattr(config, group), config.cache) for group in groups},
+        **_common(config, "veil.anonymization.module", "veil.tasks.whitebox"),
+    }
+    return _addressed(config, Path(names.data, names.masker, names.inpainter, f"ratio={config.ratio:g}"), parts)
+
+
+def evaluation_folder(config: Config, data: str) -> "RunFolder":
+    """`<set>/evaluation-<digest>`: what stage 2 finds."""
+    made = set_folder(config, data)
+    groups = ("recognizer", "surrogates", "judges", "head", "attacks", "controls", "features", "metrics")
+    parts = {
+        "set": made.path.name,
+        "name": config.choices.recognizer,
+        "originals": config.logger["originals"],
+        "split": {"attackers": config.split.attackers, "probes": config.split.probes},
+        "groups": config.groups,
+        "attributes": config.attributes,
+        "device": device_kind(config.trainer["accelerator"]),
+        **{group: settings(getattr(config, group), config.cache) for group in groups},
         **_common(config, "veil.tasks.evaluate"),
     }
-    place = Path(names.task, names.data, names.masker, names.inpainter, f"ratio={config.ratio:g}")
-    return _addressed(config, place, parts)
+    place = made.path.relative_to(made.outputs) / f"evaluation-{digest(parts, 4)}"
+    return RunFolder(config.outputs, place, asdict(config), parts)
 
 
 def head_folder(config: Config, data: str) -> "RunFolder":
@@ -81,12 +101,12 @@ def split_folder(config: Config) -> "RunFolder":
     return RunFolder(str(Path(config.cache).expanduser()), place, parts, parts, knob="cache")
 
 
-def _common(config: Config, stage: str) -> dict[str, Any]:
+def _common(config: Config, *stages: str) -> dict[str, Any]:
     """What every stage depends on: its code, precision, seed, packages."""
     return {
         "seed": config.seed,
         "precision": config.trainer["precision"],
-        "code": code(stage),
+        "code": code(*stages),
         "packages": versions(),
     }
 
@@ -100,6 +120,15 @@ def device_kind(asked: str | None) -> str:
     if asked in (None, "auto", "gpu"):
         return "cuda" if torch.cuda.is_available() else "cpu"
     return str(asked).partition(":")[0]
+
+
+def opened_lock(outputs: Path, name: str, knob: str = "outputs") -> TextIO:
+    """A lock file below `outputs`. Raises InputError where it cannot be written."""
+    try:
+        (outputs / ".locks").mkdir(parents=True, exist_ok=True)
+        return (outputs / ".locks" / name).open("w")
+    except OSError as error:
+        raise InputError(f"{knob}: {outputs} cannot be written ({error.strerror})") from error
 
 
 class RunFolder:
@@ -148,14 +177,7 @@ class RunFolder:
 
         Raises InputError when the folder cannot be written or, unless `wait`, another process is making the run.
         """
-        locks = self.outputs / ".locks"
-        try:
-            locks.mkdir(parents=True, exist_ok=True)
-            name = "-".join(self.path.relative_to(self.outputs).parts)
-            lock = (locks / name).open("w")
-        except OSError as error:
-            raise InputError(f"{self.knob}: {self.outputs} cannot be written ({error.strerror})") from error
-        with lock:
+        with opened_lock(self.outputs, "-".join(self.path.relative_to(self.outputs).parts), self.knob) as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError as error:
@@ -170,8 +192,10 @@ class RunFolder:
         """
         try:
             self.partial.mkdir(parents=True, exist_ok=True)
-            (self.partial / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(dict(self.config))))
-            (self.partial / "address.json").write_text(json.dumps(self.parts, indent=1))
+            if self.config:
+                (self.partial / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(dict(self.config))))
+            if self.parts:
+                (self.partial / "address.json").write_text(json.dumps(self.parts, indent=1))
             yield self.partial
             self._journal.unlink(missing_ok=True)
             self.partial.rename(self.path)
@@ -206,3 +230,27 @@ def write_csv(rows: Sequence[Row], path: Path) -> None:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)
+
+
+def write_manifest(folder: Path, rows: Sequence[Row]) -> None:
+    """Write `manifest.csv`: one line a probe; a value that a face does not have is an empty field."""
+    write_csv(rows, folder / "manifest.csv")
+
+
+def read_manifest(folder: Path) -> list[Row]:
+    """What `write_manifest` wrote, with numbers as numbers; None where a face has no value. Empty without the file."""
+    path = folder / "manifest.csv"
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return [{column: _read(column, text) for column, text in row.items()} for row in csv.DictReader(file)]
+
+
+def _read(column: str, text: str) -> Any:
+    if column in TEXTS:
+        return text
+    if column in BOOLS:
+        return text == "True"
+    if not text:
+        return None
+    return int(text) if column in NUMBERS else float(text)

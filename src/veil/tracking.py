@@ -10,9 +10,9 @@ from urllib.parse import urlparse
 
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 
-from veil.evaluation.results import read_manifest, read_results
+from veil.evaluation.results import read_results
 from veil.progress import console
-from veil.store import RunFolder
+from veil.store import RunFolder, read_manifest
 
 IMAGES = 8  # of each kind that are logged
 

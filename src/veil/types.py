@@ -1,6 +1,6 @@
 """The vocabulary every module shares."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -12,6 +12,8 @@ Scores = Float[Tensor, "b i j"]  # any scale, any resolution, over the view; hig
 Masks = Bool[Tensor, "b 1 h w"]  # True is repainted
 Embeddings = Float[Tensor, "b d"]  # unit vectors
 Identities = Int[Tensor, " b"]  # index of the person
+
+Inpainter = Callable[["Faces", Masks], Images]  # repaints the masks of a batch of faces
 
 CROP = 256  # px, side of the aligned crop that is masked, repainted and judged
 FIELD = 3 / 4  # side of the field, the central square that inpainters repaint, as a share of the crop's (192 of 256 px)

@@ -8,14 +8,13 @@ import numpy as np
 from numpy import ndarray
 from sklearn.linear_model import LogisticRegression
 
-from veil.attacks.material import Material
-from veil.attacks.parrot import together
+from veil.attacks.material import ATTRIBUTES as PHOTOS
+from veil.attacks.material import Material, together
 from veil.data.photos import UNLABELLED
 from veil.metrics.intervals import bootstrap_mean
 from veil.metrics.measure import ANONYMISED, CLEAR, Figure, Measure
 from veil.types import Embeddings
 
-PHOTOS = 4  # of each attacker person
 ATTRIBUTES = Measure(
     "attributes",
     "balanced accuracy on clear photos of attribute classifiers trained on such photos; 0.5 is chance",

@@ -9,7 +9,6 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from veil.anonymization import Inpainter
 from veil.attacks.figures import RANK1, figures, limits_of, outcome
 from veil.attacks.material import BATCH, Material, attempt, clear_comparison
 from veil.data.faces import FaceSet, Side, moved
@@ -19,7 +18,7 @@ from veil.metrics.measure import CHANCE, CONTROL, Figure
 from veil.pictures import as_saved
 from veil.recognizers.weights import write_state
 from veil.storage.fingerprint import code, digest, network_of, settings
-from veil.types import Embeddings, Images, Masks, view_box
+from veil.types import Embeddings, Images, Inpainter, Masks, view_box
 
 Seen = dict[str, Embeddings]  # by judge
 

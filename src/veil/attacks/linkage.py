@@ -1,10 +1,11 @@
 """Anonymised photos against each other."""
 
-from veil.attacks.material import Attempt, Material, attempt, first, identities
+from veil.attacks.material import Attempt, Material, attempt, first, identities, needs
 from veil.data.faces import Side
 from veil.metrics.comparison import Comparison
 
 
+@needs(gallery="photos")
 def linkage(material: Material, judge: str, photos: int = 1) -> Attempt:
     """Anonymised against anonymised: do two anonymised photos of one person find each other?
 

@@ -1,21 +1,26 @@
 """What an attacker works with: clear photos, our own anonymiser, recognisers."""
 
-import os
-from collections.abc import Callable, Iterator, Mapping
+import inspect
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from veil.data.faces import FaceSet, Side, join, moved
+from veil.data.faces import FaceSet, Side, join
 from veil.metrics.comparison import Comparison
-from veil.pictures import save, to_pixels
 from veil.progress import Stages
-from veil.types import Embeddings, Faces, Identities, Images
+from veil.types import Embeddings, Identities, Images
 
 BATCH = 32
+ATTRIBUTES = 4  # photos of each attacker person that attribute classifiers learn from
 Made = TypeVar("Made")
+
+
+class Absent(Exception):
+    """An anonymised photo that the set does not have."""
 
 
 class Attempt(NamedTuple):
@@ -28,49 +33,43 @@ class Attempt(NamedTuple):
     variant: bool = False  # another threat than the headline's, which leaves it out
 
 
-class Anonymizer:
-    """Our own pipeline in the attacker's hands: repaints a photo once and keeps it.
+class Needs(NamedTuple):
+    """Which anonymised photos an attack takes beside the probes, in photos a person."""
 
-    Args:
-        repaint: faces -> repainted crops, as a file would hold them.
-        folder: for what is repainted here.
-        known: files of photos that the run has repainted already, by key.
+    gallery: int = 0  # of the gallery, of the evaluated and of the attacker people
+    attackers: int = 0  # of the attacker people, probes first
 
-    """
 
-    def __init__(
-        self,
-        repaint: Callable[[Faces], Images],
-        folder: Path,
-        known: Mapping[str, Path],
-        device: torch.device,
-        stages: Stages,
-    ) -> None:
-        self.repaint, self.folder, self.known = repaint, folder, known
-        self.device, self.stages = device, stages
+def needs(gallery: str = "", attackers: str = "") -> Callable[[Made], Made]:
+    """Mark an attack with what it needs, by the names of its arguments that say how many photos of each person."""
 
-    def __call__(self, faces: FaceSet) -> FaceSet:
-        """The same faces, anonymised."""
-        paths = [
-            self.known.get(key, self.folder / f"{number}.png")
-            for key, number in zip(faces.keys, faces.numbers, strict=True)
-        ]
-        missing = [index for index, path in enumerate(paths) if not path.exists()]
-        if missing:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with self.stages.bar("anonymize as attacker", len(missing)) as advance:
-                places = iter([paths[index] for index in missing])
-                for batch in faces.select(missing).loader(BATCH):
-                    self._keep(batch, places)
-                    advance(len(batch.keys))
-        return FaceSet(paths, faces.keys, faces.identities, faces.numbers, faces.seed)
+    def mark(attack: Made) -> Made:
+        attack.needs = {"gallery": gallery, "attackers": attackers}  # type: ignore[attr-defined]
+        return attack
 
-    @torch.no_grad()
-    def _keep(self, batch: Faces, places: Iterator[Path]) -> None:
-        for pixels, path in zip(to_pixels(self.repaint(moved(batch, self.device))), places, strict=False):
-            partial = path.with_name(f"{path.stem}.{os.getpid()}.partial.png")
-            save(pixels, partial)
-            partial.replace(path)
+    return mark
+
+
+def needs_of(attack: Callable[..., Any]) -> Needs:
+    """What an attack needs, with the arguments that it was given."""
+    marked = attack.func if isinstance(attack, partial) else attack
+    wanted: dict[str, str] = getattr(marked, "needs", {})
+    arguments = inspect.signature(attack).parameters
+    return Needs(**{role: arguments[name].default for role, name in wanted.items() if name})
+
+
+def needed_faces(
+    attacks: Mapping[str, Callable[..., Any]], evaluation: Side, attackers: Side, attributes: bool
+) -> tuple[FaceSet, FaceSet]:
+    """The photos beside the evaluated probes that attacks take anonymised: of the gallery, and of the attackers."""
+    every = [needs_of(attack) for attack in attacks.values()] + ([Needs(attackers=ATTRIBUTES)] if attributes else [])
+    gallery, theirs = (max((need[role] for need in every), default=0) for role in (0, 1))
+    if not every:
+        return evaluation.gallery.select([]), attackers.probes.select([])
+    known = together(attackers, theirs)
+    for part in (first(attackers.gallery, gallery), attackers.probes):
+        known = known.union(part.select(index for index, key in enumerate(part.keys) if key not in set(known.keys)))
+    return first(evaluation.gallery, gallery), known
 
 
 class Material:
@@ -80,6 +79,7 @@ class Material:
         evaluation, attackers: the people who are attacked, and those whose photos the attacker learns from.
         recognizers: by name; all judges, the white box among them.
         clear: embeddings of the clear photos, by judge and key.
+        results: file of each anonymised photo, by key.
         whitebox: name of the white box.
 
     """
@@ -90,20 +90,28 @@ class Material:
         attackers: Side,
         recognizers: Mapping[str, nn.Module],
         clear: Mapping[str, Mapping[str, Tensor]],
-        anonymize: Callable[[FaceSet], FaceSet],
+        results: Mapping[str, Path],
         whitebox: str,
         seed: int,
         stages: Stages,
     ) -> None:
         self.evaluation, self.attackers = evaluation, attackers
         self.recognizers, self.whitebox, self.seed, self.stages = recognizers, whitebox, seed, stages
-        self.anonymize, self._clear = anonymize, clear
+        self.results, self._clear = results, clear
         self._anonymized: dict[str, dict[str, Tensor]] = {name: {} for name in recognizers}
         self._made: dict[str, object] = {}
 
     def clear(self, judge: str, faces: FaceSet) -> Embeddings:
         """Of the clear photos."""
         return torch.stack([self._clear[judge][key] for key in faces.keys])
+
+    def anonymize(self, faces: FaceSet) -> FaceSet:
+        """The same faces, anonymised. Raises Absent where the set does not have them."""
+        missing = [key for key in faces.keys if key not in self.results]
+        if missing:
+            raise Absent(f"the set has no anonymised picture of {len(missing)} photos, {missing[0]!r} among them")
+        paths = [self.results[key] for key in faces.keys]
+        return FaceSet(paths, faces.keys, faces.identities, faces.numbers, faces.seed)
 
     def anonymized(self, judge: str, faces: FaceSet) -> Embeddings:
         """Of the anonymised photos; zero where the judge finds no face."""
@@ -152,6 +160,11 @@ def first(faces: FaceSet, count: int) -> FaceSet:
         if taken[person] <= count:
             chosen.append(index)
     return faces.select(chosen)
+
+
+def together(side: Side, photos: int) -> FaceSet:
+    """Up to `photos` of each person, probes first."""
+    return first(side.probes.union(side.gallery), photos)
 
 
 def attempt(material: Material, judge: str, compare: Callable[[Side], Comparison]) -> Attempt:

@@ -1,13 +1,14 @@
 """The attacker who runs our own pipeline and learns from what comes out."""
 
 from veil.attacks.adapt import adapt, separation
-from veil.attacks.material import Attempt, Material, first, identities, pictures
+from veil.attacks.material import Attempt, Material, first, identities, needs, pictures, together
 from veil.data.faces import FaceSet, Side
 from veil.errors import InputError
 from veil.metrics.comparison import Comparison
 from veil.types import Embeddings
 
 
+@needs(gallery="photos", attackers="photos")
 def parrot(material: Material, judge: str, photos: int = 4, steps: int = 60) -> Attempt:
     """Parrot recognition (Newton, Sweeney and Malin 2005): the recogniser adapted to anonymised photos of attacker
     people (`veil.attacks.adapt`), against a gallery that is clear or anonymised, whichever does better on those of them
@@ -51,8 +52,3 @@ def parrot(material: Material, judge: str, photos: int = 4, steps: int = 60) -> 
     gallery = first(side.gallery, photos)
     thresholds = Comparison(see(side.probes), identities(side.probes), see(gallery), identities(gallery))
     return Attempt(compare(side), thresholds, compare(material.attackers))
-
-
-def together(side: Side, photos: int) -> FaceSet:
-    """Up to `photos` of each person, probes first."""
-    return first(side.probes.union(side.gallery), photos)

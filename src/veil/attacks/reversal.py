@@ -1,7 +1,6 @@
 """The attacker who learns the way back from the anonymised face to the clear one."""
 
-from veil.attacks.material import Attempt, Material, attempt, clear_comparison, identities, pictures
-from veil.attacks.parrot import together
+from veil.attacks.material import Attempt, Material, attempt, clear_comparison, identities, needs, pictures, together
 from veil.attacks.rebuild import Rebuilder, rebuild, train_rebuilder
 from veil.data.faces import FaceSet, Side
 from veil.errors import InputError
@@ -9,6 +8,7 @@ from veil.metrics.comparison import Comparison
 from veil.types import Images
 
 
+@needs(attackers="photos")
 def reversal(material: Material, judge: str, photos: int = 10, steps: int = 300) -> Attempt:
     """A U-Net, trained on pairs of attacker people, rebuilds the probes (`veil.attacks.rebuild`); then as `naive`.
 

@@ -1,20 +1,15 @@
 """What a run found, on disk: `metrics.json` and `manifest.csv`, their one writer and their one reader."""
 
-import csv
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from veil.errors import InputError
 from veil.metrics.measure import Figure, Measure, by_name
-from veil.store import Row, write_csv
 
 SCHEMA = 2  # of metrics.json; files of another one are refused
-TEXTS = ("key", "person", "predicted_clear", "predicted", "original", "mask", "result", "rebuilt")
-NUMBERS = ("label", "seed")
-BOOLS = ("found", "unchanged")
 
 
 class Flag(NamedTuple):
@@ -86,30 +81,6 @@ def read_results(folder: Path) -> Results:
         [Flag(parts["kind"], parts["text"], tuple(parts["figures"])) for parts in contents["flags"]],
         **{name: contents[name] for name in ("faces", "command", "timings", "details")},
     )
-
-
-def write_manifest(folder: Path, rows: Sequence[Row]) -> None:
-    """Write `manifest.csv`: one line a probe; a value that a face does not have is an empty field."""
-    write_csv(rows, folder / "manifest.csv")
-
-
-def read_manifest(folder: Path) -> list[Row]:
-    """What `write_manifest` wrote, with numbers as numbers; None where a face has no value. Empty without the file."""
-    path = folder / "manifest.csv"
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return [{column: _read(column, text) for column, text in row.items()} for row in csv.DictReader(file)]
-
-
-def _read(column: str, text: str) -> Any:
-    if column in TEXTS:
-        return text
-    if column in BOOLS:
-        return text == "True"
-    if not text:
-        return None
-    return int(text) if column in NUMBERS else float(text)
 
 
 def column_names(figures: Iterable[Figure], measure: Measure, subjects: Mapping[str, Any] | set[str]) -> list[str]:

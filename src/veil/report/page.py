@@ -14,7 +14,7 @@ from plotly.offline import get_plotlyjs
 
 from veil.config import held_out
 from veil.errors import InputError
-from veil.evaluation.results import Results, column_names, read_manifest, read_results
+from veil.evaluation.results import Results, column_names, read_results
 from veil.maskers.minimal import COLUMNS
 from veil.metrics.comparison import RANKS
 from veil.metrics.measure import percent
@@ -25,7 +25,7 @@ from veil.report.glossary import GLOSSARY
 from veil.report.people import Columns, extremes, pictures, ranked
 from veil.report.tables import group_tables, page_tables
 from veil.report.verdict import verdict
-from veil.store import Row
+from veil.store import Row, read_manifest
 
 
 def write_page(folder: Path, *, originals: bool = False) -> Path:

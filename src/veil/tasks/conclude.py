@@ -13,18 +13,17 @@ from veil.config import VIEW_SIZE, Config, held_out
 from veil.data.faces import Enrolment, FaceSet, Side
 from veil.data.known import known_people
 from veil.evaluation.flags import raise_flags
-from veil.evaluation.results import Results, write_manifest, write_results
+from veil.evaluation.panel import Asked, figure_of
+from veil.evaluation.results import Results, write_results
 from veil.maskers.minimal import COLUMNS, HIDDEN, RATIO
 from veil.metrics.intervals import bootstrap_mean, bootstrap_quantile, people_mean
 from veil.metrics.measure import Figure, Measure, by_name, name_of
-from veil.panel import Asked, figure_of
-from veil.pictures import sample_sheet, save, to_pixels
+from veil.pictures import save, to_pixels
 from veil.progress import Stages
 from veil.report.page import write_page
-from veil.store import Row, write_csv
+from veil.store import Row, write_csv, write_manifest
 from veil.types import Images
 
-SAMPLES = 8  # people shown in samples.png
 QUANTILES = {
     share: Measure(f"ratio_{name}", f"{words} of the faces needed no more", "minimal", "share", (0, 1), "lower", 1)
     for share, name, words in (
@@ -78,9 +77,6 @@ def conclude(
     write_manifest(folder, rows)
     if findings.groups:
         write_csv(findings.groups, folder / "groups.csv")
-    shown = _one_a_person(rows)
-    paths = [[folder / row[kind] for row in shown] for kind in ("original", "mask", "result")]
-    sample_sheet(*paths).save(folder / "samples.png")
     faces = {
         "people": len(set(evaluation.gallery.identities)),
         "attackers": len(set(attackers.gallery.identities)),
@@ -102,6 +98,9 @@ def means(rows: list[Row], asked: Asked) -> list[Figure]:
     for subject, metrics in asked.items():
         for metric in metrics:
             column = name_of(metric.measure, subject, condition=metric.condition)
+            if column not in rows[0]:
+                found.append(Figure(metric.measure, "the set has no masks", subject, condition=metric.condition))
+                continue
             values = np.array([np.nan if row[column] is None else row[column] for row in rows])
             found.append(figure_of(metric, subject, people_mean(values, people, metric.resamples)))
     return found
@@ -127,10 +126,3 @@ def keep_rebuilt(rebuilt: Images, rows: list[Row], probes: FaceSet, folder: Path
     for row, number, pixels in zip(rows, probes.numbers, to_pixels(rebuilt), strict=True):
         row["rebuilt"] = f"rebuilt/{number}-rebuilt-label-{row['label']}.png"
         save(pixels, folder / row["rebuilt"])
-
-
-def _one_a_person(rows: list[Row]) -> list[Row]:
-    """The first probe of `SAMPLES` people spread over the data set."""
-    first = list({row["label"]: row for row in reversed(rows)}.values())[::-1]
-    step = max(len(first) // SAMPLES, 1)
-    return first[::step][:SAMPLES]

@@ -1,143 +1,83 @@
-"""Anonymise the probes, attack the results, measure what is left."""
+"""Stage 2: attack an anonymised set and measure what is left. Makes the set first, if it is not there."""
 
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from hydra.utils import instantiate
 from pytorch_lightning.callbacks import LambdaCallback
-from torch import nn
 
-from veil.anonymization import Anonymization, Inpainter, Masker
+from veil.anonymization.anonymized_set import AnonymizedSet
 from veil.attacks.attributes import attributes
-from veil.attacks.campaign import Attack, campaign
+from veil.attacks.campaign import campaign
 from veil.attacks.controls import controls
 from veil.attacks.figures import RANK1
 from veil.attacks.groups import chosen_labels
-from veil.attacks.material import Anonymizer, Material
+from veil.attacks.material import Material
 from veil.attacks.realism import realism
-from veil.checkpoint import refuse_another_split
 from veil.config import Config, held_out
-from veil.data.faces import Enrolment, FaceSet, divide, moved
-from veil.data.splitfile import checksum
+from veil.evaluation.judge import Judge
+from veil.evaluation.module import Evaluation, Pairs
+from veil.evaluation.panel import Panel, assign
 from veil.evaluation.results import read_results
-from veil.judge import Judge
 from veil.metrics.measure import NAIVE, Figure
-from veil.panel import Asked, Panel, assign
-from veil.pictures import as_saved, mask_pixels, save, to_pixels
-from veil.progress import Stages, console
+from veil.progress import console
 from veil.report.tables import metrics_table
-from veil.store import Row, RunFolder, evaluation_folder, split_folder
+from veil.store import Row, RunFolder, evaluation_folder
+from veil.tasks.anonymize import anonymized_set
 from veil.tasks.conclude import Evidence, conclude, keep_rebuilt, trained_on
-from veil.tasks.fit import quiet_lightning
-from veil.tasks.head import embed_both
-from veil.tasks.judges import available, fit_classical, other_judges
-from veil.tasks.prepare import prepared
-from veil.tasks.whitebox import asking_masker, enrolled_whitebox
+from veil.tasks.setup import Setup
 from veil.tracking import publish
-from veil.types import Faces, Images, Masks
+from veil.types import Faces
 
 
 def evaluate(config: Config) -> Path:
     """Make the run's folder, or find it; print its figures."""
-    stages = Stages()
-    known = split_folder(config).complete
-    parts = None if known else set_up(config, stages)  # a wrong knob is told before hours of alignment
-    enrolment = prepared(config, stages)
-    run = evaluation_folder(config, checksum(enrolment))
+    setup = Setup(config)
+    run = evaluation_folder(config, setup.data)
     with run.claimed():
         if run.complete:
             console.print(f"Found the finished run in {run.path}", soft_wrap=True)
         else:
+            chosen_labels(setup.sides[0].probes.labels, config.groups, setup.enrolment.unlabelled)  # or refused
+            made = anonymized_set(setup)
             run.say_what_changed()
-            _make(config, run, enrolment, parts or set_up(config, stages), stages)
+            _make(setup, made, run)
             name = f"{config.choices.masker}-{config.choices.inpainter}-{config.ratio:g}"
             publish(instantiate(config.logger)(name=name), run)
     results = read_results(run.path)
     console.print(metrics_table(results))
     for flag in results.flags:
         console.print(f"[bold yellow]flag[/]: {flag}")
-    console.print(f"Pictures: {run.path / 'samples.png'}\nResults:  {run.path / 'results'}", soft_wrap=True)
+    console.print(f"Pictures: {run.path.parent / 'samples.png'}", soft_wrap=True)
+    console.print(f"Results:  {run.path.parent / 'probes' / 'results'}", soft_wrap=True)
     console.print(f"Report:   {run.path / 'report.html'}", soft_wrap=True)
     return run.path
 
 
-class Parts(NamedTuple):
-    """What a run is made with, as its config says."""
-
-    masker: Masker
-    inpainter: Inpainter
-    device: torch.device
-    recognizers: dict[str, nn.Module]  # the white box first
-    missing: dict[str, str]  # judges that cannot be had, and why
-    attacks: dict[str, Attack]
-    controls: dict[str, Inpainter]
-    features: dict[str, nn.Module]
-    asked: Asked
-
-
-def set_up(config: Config, stages: Stages) -> Parts:
-    """Instantiate what the config names."""
+def _make(setup: Setup, made: AnonymizedSet, run: RunFolder) -> None:
+    """Measure face by face, attack, conclude."""
+    config, stages, name = setup.config, setup.stages, setup.name
     with stages.clock("set-up"):
-        quiet_lightning()
-        inpainter = instantiate(config.inpainter)
-        device = instantiate(config.trainer).strategy.root_device
-        name = config.choices.recognizer
-        judges, missing = available(other_judges(config, name))
-        return Parts(
-            asking_masker(config, inpainter),
-            inpainter,
-            device,
-            {name: instantiate(config.recognizer), **judges},
-            missing,
-            instantiate(config.attacks),
-            instantiate(config.controls),
-            {network: part.to(device) for network, part in instantiate(config.features).items()},
-            assign(instantiate(config.metrics), name, list(judges)),
-        )
-
-
-def _make(config: Config, run: RunFolder, enrolment: Enrolment, parts: Parts, stages: Stages) -> None:
-    """Enrol, train the head if need be; then anonymise face by face, attack and conclude."""
-    masker, inpainter, device, recognizers, missing, attacks, floors, features, asked = parts
-    name = config.choices.recognizer
-    chosen_labels(enrolment.probes.labels, config.groups, enrolment.unlabelled)  # refused before hours of work
-    for recognizer in recognizers.values():
-        refuse_another_split(recognizer, enrolment)
-    evaluation, attackers = divide(enrolment, config.split.attackers, config.seed, config.split.probes)
-    fit_classical(recognizers, enrolment.gallery)
-    clear = {
-        judge: embed_both(recognizer.to(device), enrolment, config.cache, stages, judge)
+        attacks, floors = instantiate(config.attacks), instantiate(config.controls)
+        features = {network: part.to(setup.device) for network, part in instantiate(config.features).items()}
+        judges, missing = setup.judges
+        recognizers = {name: setup.recognizer, **judges}
+        asked = assign(instantiate(config.metrics), name, list(judges))
+    enrolment, (evaluation, attackers) = setup.enrolment, setup.sides
+    keys = [*enrolment.gallery.keys, *enrolment.probes.keys]
+    known = {
+        judge: dict(zip(keys, torch.cat(setup.clear(judge, recognizer)), strict=True))
         for judge, recognizer in recognizers.items()
     }
-    whitebox = enrolled_whitebox(config, recognizers[name], clear[name], enrolment, stages)
-    keys = [*enrolment.gallery.keys, *enrolment.probes.keys]
-    known = {judge: dict(zip(keys, torch.cat(parts), strict=True)) for judge, parts in clear.items()}
-    panel_judges = {judge: Judge(recognizer, known[judge]) for judge, recognizer in recognizers.items()}
+    done = made.rows()
+    results = {key: made.path / row["result"] for key, row in done.items()}
     with run.writing() as folder:
-        module = Anonymization(
-            Panel(whitebox, name, panel_judges, asked, enrolment.people, stages),
-            masker,
-            inpainter,
-            ratio=config.ratio,
-            cells=config.cells,
-            image_format=config.image_format,
-            keep=Writer(run, folder, evaluation.probes, config.image_format),
-            stages=stages,
-            spared=config.keep,
-            minimal=config.minimal is not None,
-        )
-        rows = _anonymize(config, run, module, evaluation.probes, stages)
-        module.to(device)  # Lightning leaves it on the CPU
-        results = {row["key"]: folder / row["result"] for row in rows}
-        anonymizer = Anonymizer(
-            lambda faces: as_saved(module(faces)[0], config.image_format),
-            folder / "attacker",
-            results,
-            device,
-            stages,
-        )
-        material = Material(evaluation, attackers, recognizers, known, anonymizer, name, config.seed, stages)
+        panel_judges = {judge: Judge(recognizer, known[judge]) for judge, recognizer in recognizers.items()}
+        panel = Panel(setup.whitebox, name, panel_judges, asked, enrolment.people, stages)
+        masks = {key: made.path / row["mask"] for key, row in done.items()}
+        rows = _measure(setup, run, panel, Pairs(evaluation.probes, results, masks), done)
+        panel.to(setup.device)  # Lightning leaves it on the CPU
+        material = Material(evaluation, attackers, recognizers, known, results, name, config.seed, stages)
         findings = campaign(material, attacks, held_out(vars(config)), config.groups)
         found = [*findings.figures, *controls(material, floors, config.controls, config.cache)]
         found += realism(material, features)
@@ -147,63 +87,38 @@ def _make(config: Config, run: RunFolder, enrolment: Enrolment, parts: Parts, st
             row |= column
         if findings.rebuilt is not None:
             keep_rebuilt(findings.rebuilt, rows, evaluation.probes, folder)
-        sample = next(iter(evaluation.probes.select(range(min(len(rows), 4))).loader(4)))
-        models = {f"inpainter {config.choices.inpainter}": inpainter, **recognizers}
+        painted_before = set(made.notes["trained_on"]) & set(evaluation.probes.identities)
+        trained = {f"inpainter {made.notes['inpainter']}": len(painted_before)}
+        trained |= {judge: trained_on(part, enrolment.people, evaluation) for judge, part in recognizers.items()}
         conclude(
             config,
             folder,
             Evidence(enrolment, evaluation, attackers, rows, asked),
             findings._replace(figures=found),
             stages,
-            same_for_every_seed=module.repeats_itself(moved(sample, device)),
-            trained_on={model: trained_on(part, enrolment.people, evaluation) for model, part in models.items()},
+            same_for_every_seed=made.notes["same_for_every_seed"],
+            trained_on=trained,
         )
 
 
-def _anonymize(config: Config, run: RunFolder, module: Anonymization, probes: FaceSet, stages: Stages) -> list[Row]:
+def _measure(setup: Setup, run: RunFolder, panel: Panel, pairs: Pairs, made: dict[str, Row]) -> list[Row]:
     """One row for each probe, in order; those that an earlier try finished are not done again."""
+    probes = pairs.faces
     done = {row["key"] for row in run.rows()}
-    todo = probes.select(index for index, key in enumerate(probes.keys) if key not in done)
-    if done:
-        console.print(f"Resuming after {len(done)} of {len(probes)} faces")
-    with stages.bar("anonymize", len(todo)) as advance:
-        progress = LambdaCallback(on_test_batch_end=lambda *args: advance(len(args[3].keys)))
-        if len(todo):
-            instantiate(config.trainer, callbacks=[progress], precision="32-true").test(  # the masker's: `WhiteBox`
-                module, todo.loader(config.batch_size, config.workers), verbose=False
-            )
+    todo = Pairs(
+        probes.select(index for index, key in enumerate(probes.keys) if key not in done), pairs.results, pairs.masks
+    )
+
+    def keep(faces: Faces, rows: list[Row]) -> None:
+        for key, row in zip(faces.keys, rows, strict=True):
+            files = {kind: f"../{made[key][kind]}" for kind in ("original", "mask", "result")}
+            run.add([made[key] | row | files])
+
+    if len(todo):
+        config = setup.config
+        with setup.stages.bar("evaluate", len(todo)) as advance:
+            progress = LambdaCallback(on_test_batch_end=lambda *args: advance(len(args[3].faces.keys)))
+            trainer = instantiate(config.trainer, callbacks=[progress], precision="32-true")
+            trainer.test(Evaluation(panel, keep), todo.loader(config.batch_size, config.workers), verbose=False)
     rows = {row["key"]: row for row in run.rows()}
     return [rows[key] for key in probes.keys]
-
-
-class Writer:
-    """Keeps each face's files, then its row, so that a killed run loses no face and does none twice.
-
-    Names as in the 2022 study: `{image-id}-generated-label-{class-id}.png`, and `-masks-`, `-img-`.
-    """
-
-    def __init__(self, run: RunFolder, folder: Path, probes: FaceSet, image_format: str) -> None:
-        self.run, self.folder, self.image_format = run, folder, image_format
-        self.numbers = dict(zip(probes.keys, probes.numbers, strict=True))
-        for name in ("results", "masks", "original"):
-            (folder / name).mkdir(exist_ok=True)
-
-    def __call__(self, faces: Faces, masks: Masks, results: Images, rows: list[Row]) -> None:
-        """Write a batch."""
-        pictures = zip(to_pixels(faces.images), mask_pixels(masks), to_pixels(results), strict=True)
-        for row, (original, mask, result) in zip(rows, pictures, strict=True):
-            files = self.files(row)
-            save(original, self.folder / files["original"])
-            save(mask, self.folder / files["mask"])
-            save(result, self.folder / files["result"])
-            row |= files
-        self.run.add(rows)
-
-    def files(self, row: Row) -> dict[str, str]:
-        """Where a face's pictures go; masks are always lossless."""
-        number, label = self.numbers[row["key"]], row["label"]
-        return {
-            "original": f"original/{number}-img-label-{label}.{self.image_format}",
-            "mask": f"masks/{number}-masks-label-{label}.png",
-            "result": f"results/{number}-generated-label-{label}.{self.image_format}",
-        }

@@ -11,7 +11,7 @@ from hydra.utils import instantiate
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from veil.anonymization import Inpainter, Masker
+from veil.anonymization.module import Masker
 from veil.checkpoint import refuse_another_split
 from veil.config import Config
 from veil.data.faces import Enrolment
@@ -24,6 +24,7 @@ from veil.recognizers.whitebox import WhiteBox, centroids
 from veil.storage.fingerprint import settings
 from veil.tasks.head import Clear, embed_both, fitted_head
 from veil.tasks.judges import fit_classical
+from veil.types import Inpainter
 
 SHARPNESS = 32.0  # of a surrogate's softmax over cosines
 

@@ -9,9 +9,8 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 
 from veil.data.align import face_detector, find_faces
-from veil.judge import Judge
+from veil.evaluation.judge import Judge
 from veil.landmarks import Landmarks
-from veil.metrics.image import coverage
 from veil.metrics.intervals import Interval
 from veil.metrics.measure import Figure, PerFace, PerFaceFunction, name_of
 from veil.pictures import to_pixels
@@ -68,13 +67,17 @@ class Panel(nn.Module):
         self.detector = face_detector()
         self.landmarks = Landmarks()
 
-    def rows(self, faces: Faces, masks: Masks, anonymized: Images) -> list[Row]:
-        """One row of figures a face: who it is, what was done to it, what each metric says."""
+    def rows(self, faces: Faces, masks: Masks | None, anonymized: Images) -> list[Row]:
+        """One row a face: whom the white box takes it for, and what each metric says.
+
+        Metrics of masks are left out where there are none.
+        """
         with self.stages.clock("detect"):
             found = self._detect(anonymized)
         with self.stages.clock("landmarks"):
             landmarks = {"landmarks": self.landmarks(faces.images), "anonymized_landmarks": self.landmarks(anonymized)}
-        shared = {"images": faces.images, "anonymized": anonymized, "masks": masks, "found": found, **landmarks}
+        shared = {"images": faces.images, "anonymized": anonymized, "found": found, **landmarks}
+        shared |= {} if masks is None else {"masks": masks}
         columns: dict[str, list[float]] = {}
         for name, metrics in self.asked.items():
             if name == PICTURE:
@@ -87,21 +90,15 @@ class Panel(nn.Module):
             if name == self.whitebox_name:
                 predictions = [evidence[logits].argmax(dim=1).tolist() for logits in ("logits", "anonymized_logits")]
         unchanged = (anonymized == faces.images).flatten(1).all(dim=1).tolist()
-        achieved = coverage(masks).tolist()
         return [
             {
-                "key": key,
-                "person": self.people[identity],
-                "label": identity,
-                "seed": int(faces.seeds[index]),
-                "achieved": achieved[index],
                 "predicted_clear": self.people[predictions[0][index]],
                 "predicted": self.people[predictions[1][index]],
                 "found": bool(found[index]),
                 "unchanged": unchanged[index],
                 **{name: None if math.isnan(column[index]) else column[index] for name, column in columns.items()},
             }
-            for index, (key, identity) in enumerate(zip(faces.keys, faces.identities.tolist(), strict=True))
+            for index in range(len(faces.keys))
         ]
 
     def _evidence(self, name: str, faces: Faces, anonymized: Images) -> dict[str, Any]:
@@ -122,6 +119,8 @@ def values(subject: str, metrics: Iterable[PerFace], **evidence: Any) -> dict[st
     """Each metric's value for each face of a batch, by its figure's name; the means are taken at the run's end."""
     columns: dict[str, list[float]] = {}
     for metric in metrics:
+        if not {"identities", *evidence} >= set(metric.takes):
+            continue
         metric.reset()
         metric.update(**evidence)
         columns[name_of(metric.measure, subject, condition=metric.condition)] = metric.values[0].tolist()

@@ -1,0 +1,76 @@
+"""Measure anonymised faces beside their clear ones, batch by batch."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+
+from veil.data.faces import FaceSet, join
+from veil.evaluation.panel import Panel
+from veil.store import Row
+from veil.types import Faces, Images, Masks
+
+
+class Pair(NamedTuple):
+    """A batch of clear faces, and what was made of them."""
+
+    faces: Faces
+    anonymized: Images
+    masks: Masks | None  # None where the set has no masks
+
+
+class Pairs(Dataset):
+    """Clear faces with their anonymised pictures.
+
+    Args:
+        results, masks: files by key; `masks` is empty where the set has none.
+
+    """
+
+    def __init__(self, faces: FaceSet, results: Mapping[str, Path], masks: Mapping[str, Path]) -> None:
+        self.faces, self.results, self.masks = faces, results, masks
+
+    def __len__(self) -> int:
+        return len(self.faces)
+
+    def __getitem__(self, index: int) -> Pair:
+        key = self.faces.keys[index]
+        mask = _pixels(self.masks[key])[:, :1] > 0 if self.masks else None
+        return Pair(self.faces[index], _pixels(self.results[key]).float() / 255, mask)
+
+    def loader(self, batch_size: int, workers: int = 0) -> DataLoader:
+        """Batches in order."""
+        return DataLoader(self, batch_size, num_workers=workers, collate_fn=_join)
+
+
+def _pixels(path: Path) -> torch.Tensor:
+    with Image.open(path) as image:
+        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None]
+
+
+def _join(pairs: Sequence[Pair]) -> Pair:
+    faces, anonymized, masks = zip(*pairs, strict=True)
+    return Pair(join(faces), torch.cat(anonymized), None if masks[0] is None else torch.cat(masks))
+
+
+class Evaluation(pl.LightningModule):
+    """`test_step` has the panel look at each face and hands its rows to `keep`.
+
+    Args:
+        keep: takes the batch's faces and one row of figures a face.
+
+    """
+
+    def __init__(self, panel: Panel, keep: Callable[[Faces, list[Row]], None]) -> None:
+        super().__init__()
+        self.panel, self.keep = panel, keep
+
+    @torch.no_grad()
+    def test_step(self, pair: Pair, _: int) -> None:
+        """Measure; the run's means are taken at its end, over the rows."""
+        self.keep(pair.faces, self.panel.rows(pair.faces, pair.masks, pair.anonymized))

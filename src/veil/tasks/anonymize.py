@@ -1,0 +1,98 @@
+"""Stage 1: mask and repaint, and keep what was made in an anonymised set."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from hydra.utils import instantiate
+from pytorch_lightning.callbacks import LambdaCallback
+
+from veil.anonymization.anonymized_set import ATTACKERS, GALLERY, PROBES, AnonymizedSet, Role, Writer
+from veil.anonymization.module import Anonymization, Masking, Write
+from veil.attacks.material import needed_faces
+from veil.config import Config
+from veil.data.faces import FaceSet, moved
+from veil.data.known import known_people
+from veil.pictures import sample_sheet
+from veil.progress import console
+from veil.store import Row, set_folder
+from veil.tasks.setup import Setup
+
+SAMPLES = 8  # people shown in samples.png
+
+
+def anonymize(config: Config) -> Path:
+    """Anonymise the probes, and what `attacks=` need beside them; print where they are."""
+    made = anonymized_set(Setup(config))
+    console.print(f"Anonymised: {made.path}\nPictures:   {made.path / 'samples.png'}", soft_wrap=True)
+    return made.path
+
+
+def anonymized_set(setup: Setup) -> AnonymizedSet:
+    """The set of this config, with every photo that the evaluation asks for; what is there already is not repainted."""
+    config = setup.config
+    made = AnonymizedSet(set_folder(config, setup.data))
+    with made.run.claimed(wait=True):
+        if not made.path.exists():
+            made.run.say_what_changed()
+        made.begin()
+        for name, faces in _roles(setup).items():
+            role = made.role(name)
+            missing = role.missing(faces, made.rows())
+            if len(missing):
+                _paint(setup, role, missing, "anonymize" if name == PROBES else f"anonymize {name}")
+            role.finish()
+        if not made.notes:
+            made.note(_notes(setup))
+        if not (made.path / "samples.png").exists():
+            _write_samples(made)
+    return made
+
+
+def _roles(setup: Setup) -> Mapping[str, FaceSet]:
+    evaluation, attackers = setup.sides
+    gallery, theirs = needed_faces(instantiate(setup.config.attacks), evaluation, attackers, setup.config.attributes)
+    return {PROBES: evaluation.probes, GALLERY: gallery, ATTACKERS: theirs}
+
+
+def _module(setup: Setup, write: Write) -> Anonymization:
+    config = setup.config
+    masking = Masking(config.ratio, config.cells, config.keep, config.minimal is not None)
+    masker, inpainter = setup.painter
+    return Anonymization(masker, inpainter, setup.whitebox, masking, config.image_format, write, setup.stages)
+
+
+def _paint(setup: Setup, role: Role, faces: FaceSet, label: str) -> None:
+    """Repaint faces into a role's partial folder."""
+    config = setup.config
+    done = len(role.run.rows())
+    if done:
+        console.print(f"Resuming after {done} of {done + len(faces)} faces")
+    module = _module(setup, Writer(role, faces, setup.enrolment.people, config.image_format))
+    with setup.stages.bar(label, len(faces)) as advance:
+        progress = LambdaCallback(on_predict_batch_end=lambda *args: advance(len(args[3].keys)))
+        trainer = instantiate(config.trainer, callbacks=[progress], precision="32-true")  # the masker's: `WhiteBox`
+        trainer.predict(module, faces.loader(config.batch_size, config.workers), return_predictions=False)
+
+
+def _notes(setup: Setup) -> dict[str, object]:
+    """Whether the pictures depend on the seed, and which of the enrolled people the inpainter was trained on."""
+    probes, people = setup.sides[0].probes, setup.enrolment.people
+    sample = next(iter(probes.select(range(min(len(probes), 4))).loader(4)))
+    module = _module(setup, lambda *_: None).to(setup.device)
+    known = known_people(people, getattr(setup.painter[1], "training_people", frozenset()))
+    return {
+        "inpainter": setup.config.choices.inpainter,
+        "same_for_every_seed": module.repeats_itself(moved(sample, setup.device)),
+        "trained_on": [number for number, person in enumerate(people) if person in known],
+    }
+
+
+def _write_samples(made: AnonymizedSet) -> None:
+    """`samples.png`: the first probe of `SAMPLES` people spread over the data set."""
+    role = made.role(PROBES)
+    first: dict[int, Row] = {}
+    for row in role.rows():
+        first.setdefault(row["label"], row)
+    shown = list(first.values())[:: max(len(first) // SAMPLES, 1)][:SAMPLES]
+    paths = [[role.path / row[kind] for row in shown] for kind in ("original", "mask", "result")]
+    sample_sheet(*paths).save(made.path / "samples.png")

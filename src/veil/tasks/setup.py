@@ -1,0 +1,90 @@
+"""What both stages start from, each part made when it is first asked for."""
+
+import functools
+from pathlib import Path
+
+import torch
+from hydra.utils import instantiate
+from torch import nn
+
+from veil.anonymization.module import Masker
+from veil.checkpoint import refuse_another_split
+from veil.config import Config
+from veil.data.faces import Enrolment, Side, divide
+from veil.data.splitfile import checksum
+from veil.progress import Stages
+from veil.recognizers.whitebox import WhiteBox
+from veil.store import opened_lock, split_folder
+from veil.tasks.fit import quiet_lightning
+from veil.tasks.head import Clear, embed_both
+from veil.tasks.judges import available, fit_classical, other_judges
+from veil.tasks.prepare import prepared
+from veil.tasks.whitebox import asking_masker, enrolled_whitebox, mixed_precision
+from veil.types import Inpainter
+
+
+class Setup:
+    """A run's data, recognisers and device."""
+
+    def __init__(self, config: Config) -> None:
+        self.config, self.stages, self.name = config, Stages(), config.choices.recognizer
+        mixed_precision(config)  # refused before hours of work, as are outputs that cannot be written
+        opened_lock(Path(config.outputs), "set-up").close()
+        quiet_lightning()
+
+    @functools.cached_property
+    def painter(self) -> tuple[Masker, Inpainter]:
+        """The masker and the inpainter."""
+        with self.stages.clock("set-up"):
+            inpainter = instantiate(self.config.inpainter)
+            return asking_masker(self.config, inpainter), inpainter
+
+    @functools.cached_property
+    def enrolment(self) -> Enrolment:
+        """The data set, aligned and split."""
+        if not split_folder(self.config).complete:
+            _ = self.painter  # a wrong knob is told before hours of alignment
+        return prepared(self.config, self.stages)
+
+    @functools.cached_property
+    def data(self) -> str:
+        """Checksum of the split, contents included."""
+        return checksum(self.enrolment)
+
+    @functools.cached_property
+    def sides(self) -> tuple[Side, Side]:
+        """The people who are evaluated, and those whose photos the attacker learns from."""
+        split = self.config.split
+        return divide(self.enrolment, split.attackers, self.config.seed, split.probes)
+
+    @functools.cached_property
+    def device(self) -> torch.device:
+        """Where networks run."""
+        return instantiate(self.config.trainer).strategy.root_device
+
+    @functools.cached_property
+    def recognizer(self) -> nn.Module:
+        """The white box's network, fitted where it learns from the gallery."""
+        return self._ready({self.name: instantiate(self.config.recognizer)})[self.name]
+
+    @functools.cached_property
+    def judges(self) -> tuple[dict[str, nn.Module], dict[str, str]]:
+        """The judges beside the white box; and why others cannot be had."""
+        judges, missing = available(other_judges(self.config, self.name))
+        return self._ready(judges), missing
+
+    @functools.cached_property
+    def whitebox(self) -> WhiteBox:
+        """The white box with its classifier and surrogates."""
+        clear = self.clear(self.name, self.recognizer)
+        return enrolled_whitebox(self.config, self.recognizer, clear, self.enrolment, self.stages)
+
+    def clear(self, name: str, recognizer: nn.Module) -> Clear:
+        """Embeddings of all clear photos."""
+        return embed_both(recognizer, self.enrolment, self.config.cache, self.stages, name)
+
+    def _ready(self, recognizers: dict[str, nn.Module]) -> dict[str, nn.Module]:
+        for recognizer in recognizers.values():
+            refuse_another_split(recognizer, self.enrolment)
+        fit_classical(recognizers, self.enrolment.gallery)
+        return {name: recognizer.to(self.device) for name, recognizer in recognizers.items()}
