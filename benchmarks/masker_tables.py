@@ -1,6 +1,6 @@
 """The tables on maskers in docs/results.md, as Markdown: of evaluated runs, and of `benchmarks/maskers.py`'s curves.
 
-    python benchmarks/masker_tables.py runs outputs/evaluate/lfw
+    python benchmarks/masker_tables.py runs outputs/lfw
     python benchmarks/masker_tables.py curves curves
 
 The folders must hold one comparison: runs that differ in nothing but masker and ratio, curves of the same faces. Below

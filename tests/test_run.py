@@ -149,7 +149,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(
 
     monkeypatch.setattr(Anonymization, "predict_step", note)
     resumed = evaluate(config)
-    assert len(measured) == 8  # of 12: two batches of two were done
+    assert len(measured) == 8 + 6  # of 12 probes, of which two batches of two were done, and of the gallery for linkage
     assert_same_run(whole, resumed)
     assert figures(whole)["figures"] == figures(resumed)["figures"]
 

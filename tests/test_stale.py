@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from veil.config import Config, conf_folder
 from veil.storage import fingerprint
 from veil.storage.fingerprint import SPEED
-from veil.store import evaluation_folder
+from veil.store import evaluation_folder, set_folder
 from veil.tasks.evaluate import evaluate
 from veil.tasks.finetune import finetune
 from veil.tasks.verify import verify
@@ -121,7 +121,7 @@ def test_a_maskers_code_that_changed_scores_again(
 
 def test_another_device_or_precision_is_another_run(monkeypatch: pytest.MonkeyPatch) -> None:
     def place(*overrides: str) -> Path:
-        return evaluation_folder(compose_config("inpainter=stable_diffusion", *overrides), "photos").path
+        return set_folder(compose_config("inpainter=stable_diffusion", *overrides), "photos").path
 
     here = place()
     assert place("inpainter.dtype=float16") != here
@@ -158,11 +158,9 @@ def leaves(node: dict[str, Any], prefix: str = "") -> list[str]:
 def test_every_knob_is_in_the_address_unless_it_only_changes_speed(choice: str, knob: str) -> None:
     needed = ["recognizer.weights=a.pt"] if choice == "recognizer=local" else []
     needed += ["recognizer.file=a.onnx"] if choice == "recognizer=onnx" else []
-    before, after = (
-        evaluation_folder(compose_config(choice, *needed, *turned), "photos").path for turned in ([], [f"{knob}=null"])
-    )
-    config = compose_config(choice, *needed)
-    value: Any = getattr(config, knob.split(".")[0])
+    configs = [compose_config(choice, *needed, *turned) for turned in ([], [f"{knob}=null"])]
+    before, after = (evaluation_folder(config, set_folder(config, "photos")).path for config in configs)
+    value: Any = getattr(configs[0], knob.split(".")[0])
     for part in knob.split(".")[1:]:
         value = value[part]
     if knob.rpartition(".")[2] in SPEED or value is None:

@@ -1,6 +1,7 @@
 """A run folder is complete or it is not there."""
 
 import errno
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -66,7 +67,8 @@ def test_outputs_that_cannot_be_written_are_named(tmp_path: Path) -> None:
 
 def test_the_address_is_what_matters() -> None:
     def place(*overrides: str, data: str = "photos") -> Path:
-        return evaluation_folder(compose_config(*overrides), data).path
+        config = compose_config(*overrides)
+        return evaluation_folder(config, set_folder(config, data)).path
 
     base = place()
     assert str(base).startswith("outputs/att/saliency/face_diffusion/ratio=0.25/seed=0-")
@@ -84,13 +86,17 @@ def test_the_set_depends_on_nothing_that_only_measures() -> None:
     def place(*overrides: str) -> Path:
         return set_folder(compose_config(*overrides), "photos").path
 
+    def evaluation(overrides: Sequence[str]) -> Path:
+        config = compose_config(*overrides)
+        return evaluation_folder(config, set_folder(config, "photos")).path
+
     base = place()
-    assert evaluation_folder(compose_config(), "photos").path.parent == base
-    found = {evaluation_folder(compose_config(), "photos").path}
+    found = {evaluation(())}
+    assert evaluation(()).parent == base
     measuring = ("judges=none", "attacks=all", "metrics=lpips", "features=inception", "controls=none", "split.probes=9")
     for same in measuring:
         assert place(same) == base
-        found.add(evaluation_folder(compose_config(same), "photos").path)
+        found.add(evaluation([same]))
     assert len(found) == 1 + len(measuring)
     for other in ("ratio=0.5", "seed=1", "masker.blur=9", "inpainter.steps=5", "head.epochs=3", "image_format=jpg"):
         assert place(other) != base

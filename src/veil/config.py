@@ -74,6 +74,7 @@ class Config:
     keep: list[Any] = field(default_factory=list)
     seed: int = 0
     split: Split = field(default_factory=Split)
+    anonymized: str | None = None
     groups: list[str] | None = None
     attributes: bool = False
     batch_size: int = 16
@@ -183,7 +184,9 @@ def _alike(default: Any) -> tuple[type, ...]:
 
 
 def held_out(config: Mapping[str, Any]) -> set[str]:
-    """Judges that took no part in making a mask."""
+    """Judges that took no part in making a mask; of another tool's pictures the white box is one of them."""
+    if config.get("anonymized"):
+        return {config["choices"]["recognizer"], *config["judges"]}
     whiteboxes = [config["recognizer"], *config.get("surrogates", {}).values()]
     return {judge for judge, settings in config["judges"].items() if settings not in whiteboxes}
 

@@ -47,9 +47,8 @@ def set_folder(config: Config, data: str) -> "RunFolder":
     return _addressed(config, Path(names.data, names.masker, names.inpainter, f"ratio={config.ratio:g}"), parts)
 
 
-def evaluation_folder(config: Config, data: str) -> "RunFolder":
-    """`<set>/evaluation-<digest>`: what stage 2 finds."""
-    made = set_folder(config, data)
+def evaluation_folder(config: Config, made: "RunFolder") -> "RunFolder":
+    """`<set>/evaluation-<digest>`: what stage 2 finds in a set."""
     groups = ("recognizer", "surrogates", "judges", "head", "attacks", "controls", "features", "metrics")
     parts = {
         "set": made.path.name,
@@ -63,7 +62,24 @@ def evaluation_folder(config: Config, data: str) -> "RunFolder":
         **_common(config, "veil.tasks.evaluate"),
     }
     place = made.path.relative_to(made.outputs) / f"evaluation-{digest(parts, 4)}"
-    return RunFolder(config.outputs, place, asdict(config), parts)
+    return RunFolder(config.outputs, place, made.config, parts)
+
+
+def foreign_folder(config: Config, data: str, pictures: str) -> "RunFolder":
+    """`outputs/<data>/anonymized/<name>/seed=0-<digest>`: pictures that another tool made, cut as crops are.
+
+    Args:
+        data: checksum of the split.
+        pictures: digest of the pictures and of the photos that they are of.
+
+    """
+    name = Path(str(config.anonymized)).stem
+    common = {"seed": config.seed, "code": code("veil.anonymization.foreign"), "packages": versions()}
+    contents = asdict(config)
+    contents["choices"] |= {"masker": name, "inpainter": "another tool"}
+    parts = {"data": data, "pictures": pictures, **common}
+    place = Path(config.choices.data, "anonymized", name, f"seed={config.seed}-{digest(parts, 4)}")
+    return RunFolder(config.outputs, place, contents, parts)
 
 
 def head_folder(config: Config, data: str) -> "RunFolder":
@@ -248,7 +264,7 @@ def read_manifest(folder: Path) -> list[Row]:
 
 def _read(column: str, text: str) -> Any:
     if column in TEXTS:
-        return text
+        return text or None
     if column in BOOLS:
         return text == "True"
     if not text:

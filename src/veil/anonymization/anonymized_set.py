@@ -42,7 +42,7 @@ class AnonymizedSet:
         found: dict[str, Row] = {}
         for name in (ATTACKERS, GALLERY, PROBES):
             for row in self.role(name).rows():
-                files = {kind: f"{name}/{row[kind]}" for kind in ("original", "mask", "result")}
+                files = {kind: f"{name}/{row[kind]}" for kind in ("original", "mask", "result") if row[kind]}
                 found[row["key"]] = row | files
         return found
 
@@ -80,7 +80,7 @@ class Role:
         for kind in KINDS:
             (self.path / kind).mkdir(parents=True, exist_ok=True)
         for row in done:
-            for file in (row["original"], row["mask"], row["result"]):
+            for file in filter(None, (row["original"], row["mask"], row["result"])):
                 if (self.run.partial / file).exists():  # else a killed try has moved it
                     (self.run.partial / file).replace(self.path / file)
         partial = self.path / "manifest.partial"

@@ -7,7 +7,7 @@ import numpy as np
 
 from veil.attacks.figures import RANK1, Outcome, figures, headline, limits_of, outcome, score_arrays
 from veil.attacks.groups import by_groups, chosen_labels
-from veil.attacks.material import Attempt, Material, clear_comparison
+from veil.attacks.material import Absent, Attempt, Material, clear_comparison
 from veil.metrics.measure import CLEAR, Figure, name_of
 from veil.store import Row
 from veil.types import Images
@@ -45,7 +45,11 @@ def campaign(
     rebuilt: Images | None = None
     for judge in material.recognizers:
         for attack, run in attacks.items():
-            attempt = run(material, judge)
+            try:
+                attempt = run(material, judge)
+            except Absent as error:
+                found.append(Figure(RANK1, str(error), judge, attack))
+                continue
             result = cells[attack, judge] = outcome(attempt.target, limits_of(attempt), attempt.attackers)
             variants |= {attack} if attempt.variant else set()
             found += figures(result, subject=judge, attack=attack)

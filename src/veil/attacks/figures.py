@@ -91,7 +91,7 @@ def figures(result: Outcome, **place: str) -> list[Figure]:
     few = "too few impostor pairs: fewer than 10 would lie above its threshold"
     found += [Figure(measure, few, **place) for far, measure in TAR.items() if far not in result.accepted]
     if result.bits is None:
-        reason = "no attacker people to calibrate the posterior on: split.attackers is 0"
+        reason = "no anonymised photos of attacker people to calibrate the posterior on"
         found.append(Figure(BITS, reason, **place))
     else:
         found.append(Figure(BITS, bits_interval(result.bits, result.people), **place))
@@ -155,6 +155,8 @@ def headline(
             missing = reason if not theirs else f"no held-out judge has {measure.name}"
             worst.append(Figure(measure, missing, subject=WORST))
     naive = [judge for attack, judge in theirs if attack == NAIVE]
+    if whitebox in held_out:
+        return [*worst, Figure(TRANSFER_GAP, "no white box made these pictures")]
     if not naive or (NAIVE, whitebox) not in cells:
         return [*worst, Figure(TRANSFER_GAP, reason if not theirs else "needs attacks.naive")]
 

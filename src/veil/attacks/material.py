@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -168,12 +169,12 @@ def together(side: Side, photos: int) -> FaceSet:
 
 
 def attempt(material: Material, judge: str, compare: Callable[[Side], Comparison]) -> Attempt:
-    """The same comparison of evaluated people and of attacker people."""
-    return Attempt(
-        compare(material.evaluation),
-        clear_comparison(material, judge, material.evaluation),
-        compare(material.attackers) if len(material.attackers.probes) else None,
-    )
+    """The same comparison of evaluated people and, where the set has their photos, of attacker people."""
+    known = None
+    if len(material.attackers.probes):
+        with suppress(Absent):
+            known = compare(material.attackers)
+    return Attempt(compare(material.evaluation), clear_comparison(material, judge, material.evaluation), known)
 
 
 def clear_comparison(material: Material, judge: str, side: Side) -> Comparison:

@@ -29,6 +29,7 @@ def raise_flags(
     people: int = 0,
     smallest: bool = False,
     formats: Sequence[str] = (),
+    missing: int = 0,
 ) -> list[Flag]:
     """One flag for each assumption that failed.
 
@@ -45,12 +46,16 @@ def raise_flags(
         people: how many are evaluated.
         smallest: each face has its own ratio, and `ratio` is the most.
         formats: of the photos' files.
+        missing: probes of which the set has no picture; they are not among `faces`.
 
     """
     flags = []
     if unchanged:
         text = f"output equals input for {unchanged} of {faces} faces: nothing was repainted there"
         flags.append(Flag("output equals input", text))
+    if missing:
+        text = f"{missing} of {missing + faces} probes have no anonymised picture and are left out"
+        flags.append(Flag("pictures are missing", text))
     for figure in figures:
         if figure.absent:
             continue

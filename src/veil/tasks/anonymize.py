@@ -7,14 +7,17 @@ from hydra.utils import instantiate
 from pytorch_lightning.callbacks import LambdaCallback
 
 from veil.anonymization.anonymized_set import ATTACKERS, GALLERY, PROBES, AnonymizedSet, Role, Writer
+from veil.anonymization.foreign import adopt
 from veil.anonymization.module import Anonymization, Masking, Write
 from veil.attacks.material import needed_faces
 from veil.config import Config
 from veil.data.faces import FaceSet, moved
 from veil.data.known import known_people
+from veil.errors import InputError
 from veil.pictures import sample_sheet
 from veil.progress import console
-from veil.store import Row, set_folder
+from veil.storage.fingerprint import content, digest
+from veil.store import Row, RunFolder, foreign_folder, set_folder
 from veil.tasks.setup import Setup
 
 SAMPLES = 8  # people shown in samples.png
@@ -27,10 +30,18 @@ def anonymize(config: Config) -> Path:
     return made.path
 
 
+def set_place(setup: Setup) -> RunFolder:
+    """Where the set of this config lies, now or later."""
+    config = setup.config
+    if config.anonymized is None:
+        return set_folder(config, setup.data)
+    found = {key: content(path, config.cache) for key, path in setup.matches.pictures.items()}
+    return foreign_folder(config, setup.data, digest(found))
+
+
 def anonymized_set(setup: Setup) -> AnonymizedSet:
     """The set of this config, with every photo that the evaluation asks for; what is there already is not repainted."""
-    config = setup.config
-    made = AnonymizedSet(set_folder(config, setup.data))
+    made = AnonymizedSet(set_place(setup))
     with made.run.claimed(wait=True):
         if not made.path.exists():
             made.run.say_what_changed()
@@ -46,6 +57,32 @@ def anonymized_set(setup: Setup) -> AnonymizedSet:
         if not (made.path / "samples.png").exists():
             _write_samples(made)
     return made
+
+
+def adopted_set(setup: Setup) -> AnonymizedSet:
+    """The set of `anonymized=`: pictures that another tool made, cut where the originals' faces are."""
+    config, enrolment, matches = setup.config, setup.enrolment, setup.matches
+    made = AnonymizedSet(set_place(setup))
+    with made.run.claimed(wait=True):
+        made.begin()
+        roles = _everything(setup)
+        refused = adopt(made, matches.pictures, roles, instantiate(config.data), enrolment.people, setup.stages)
+        probes = setup.sides[0].probes.keys
+        missing = [key for key in probes if key not in matches.pictures or key in refused]
+        if len(missing) == len(probes):
+            raise InputError(f"anonymized: {config.anonymized} has pictures of none of the {len(probes)} probes")
+        counts = f"{len(matches.pictures)} pictures, {len(matches.unmatched)} of no photo, {len(refused)} refused"
+        console.print(f"{counts}; {len(missing)} of {len(probes)} probes have none", soft_wrap=True)
+        notes = {"missing": missing, "unmatched": matches.unmatched, "refused": refused}
+        made.note(notes | {"inpainter": "another tool", "same_for_every_seed": False, "trained_on": []})
+    return made
+
+
+def _everything(setup: Setup) -> dict[str, FaceSet]:
+    """All photos that an attack might take; a set of another tool has what it has."""
+    evaluation, attackers = setup.sides
+    theirs = attackers.probes.union(attackers.gallery)
+    return {PROBES: evaluation.probes, GALLERY: evaluation.gallery, ATTACKERS: theirs}
 
 
 def _roles(setup: Setup) -> Mapping[str, FaceSet]:

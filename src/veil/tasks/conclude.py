@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
@@ -53,6 +54,7 @@ def conclude(
     *,
     same_for_every_seed: bool,
     trained_on: Mapping[str, int],
+    missing: int = 0,
 ) -> None:
     """Means, intervals, flags, pictures, the page."""
     enrolment, evaluation, attackers, rows, asked = evidence
@@ -68,11 +70,12 @@ def conclude(
         cells=(config.cells or VIEW_SIZE) ** 2,
         not_found=enrolment.not_found,
         single_photo=len(enrolment.people) - len(probed),
-        not_held_out=[judge for judge in config.judges if judge not in held_out(vars(config))],
+        not_held_out=[judge for judge in config.judges if judge not in held_out(asdict(config))],
         same_for_every_seed=same_for_every_seed,
         trained_on=trained_on,
         people=len(set(evaluation.probes.identities)),
         formats=enrolment.formats,
+        missing=missing,
     )
     write_manifest(folder, rows)
     if findings.groups:

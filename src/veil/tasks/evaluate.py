@@ -1,5 +1,6 @@
 """Stage 2: attack an anonymised set and measure what is left. Makes the set first, if it is not there."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -23,7 +24,7 @@ from veil.metrics.measure import NAIVE, Figure
 from veil.progress import console
 from veil.report.tables import metrics_table
 from veil.store import Row, RunFolder, evaluation_folder
-from veil.tasks.anonymize import anonymized_set
+from veil.tasks.anonymize import adopted_set, anonymized_set, set_place
 from veil.tasks.conclude import Evidence, conclude, keep_rebuilt, trained_on
 from veil.tasks.setup import Setup
 from veil.tracking import publish
@@ -33,13 +34,13 @@ from veil.types import Faces
 def evaluate(config: Config) -> Path:
     """Make the run's folder, or find it; print its figures."""
     setup = Setup(config)
-    run = evaluation_folder(config, setup.data)
+    run = evaluation_folder(config, set_place(setup))
     with run.claimed():
         if run.complete:
             console.print(f"Found the finished run in {run.path}", soft_wrap=True)
         else:
             chosen_labels(setup.sides[0].probes.labels, config.groups, setup.enrolment.unlabelled)  # or refused
-            made = anonymized_set(setup)
+            made = anonymized_set(setup) if config.anonymized is None else adopted_set(setup)
             run.say_what_changed()
             _make(setup, made, run)
             name = f"{config.choices.masker}-{config.choices.inpainter}-{config.ratio:g}"
@@ -71,14 +72,17 @@ def _make(setup: Setup, made: AnonymizedSet, run: RunFolder) -> None:
     }
     done = made.rows()
     results = {key: made.path / row["result"] for key, row in done.items()}
+    asked_for = len(evaluation.probes)
+    there = [index for index, key in enumerate(evaluation.probes.keys) if key in results]
+    evaluation = evaluation._replace(probes=evaluation.probes.select(there))
     with run.writing() as folder:
         panel_judges = {judge: Judge(recognizer, known[judge]) for judge, recognizer in recognizers.items()}
         panel = Panel(setup.whitebox, name, panel_judges, asked, enrolment.people, stages)
-        masks = {key: made.path / row["mask"] for key, row in done.items()}
+        masks = {key: made.path / row["mask"] for key, row in done.items() if row["mask"]}
         rows = _measure(setup, run, panel, Pairs(evaluation.probes, results, masks), done)
         panel.to(setup.device)  # Lightning leaves it on the CPU
         material = Material(evaluation, attackers, recognizers, known, results, name, config.seed, stages)
-        findings = campaign(material, attacks, held_out(vars(config)), config.groups)
+        findings = campaign(material, attacks, held_out(asdict(config)), config.groups)
         found = [*findings.figures, *controls(material, floors, config.controls, config.cache)]
         found += realism(material, features)
         found += [Figure(RANK1, reason, subject=judge, attack=NAIVE) for judge, reason in missing.items()]
@@ -98,6 +102,7 @@ def _make(setup: Setup, made: AnonymizedSet, run: RunFolder) -> None:
             stages,
             same_for_every_seed=made.notes["same_for_every_seed"],
             trained_on=trained,
+            missing=asked_for - len(there),
         )
 
 
@@ -111,7 +116,7 @@ def _measure(setup: Setup, run: RunFolder, panel: Panel, pairs: Pairs, made: dic
 
     def keep(faces: Faces, rows: list[Row]) -> None:
         for key, row in zip(faces.keys, rows, strict=True):
-            files = {kind: f"../{made[key][kind]}" for kind in ("original", "mask", "result")}
+            files = {kind: f"../{made[key][kind]}" for kind in ("original", "mask", "result") if made[key][kind]}
             run.add([made[key] | row | files])
 
     if len(todo):

@@ -7,6 +7,7 @@ import torch
 from hydra.utils import instantiate
 from torch import nn
 
+from veil.anonymization.foreign import Matches, match
 from veil.anonymization.module import Masker
 from veil.checkpoint import refuse_another_split
 from veil.config import Config
@@ -42,7 +43,7 @@ class Setup:
     @functools.cached_property
     def enrolment(self) -> Enrolment:
         """The data set, aligned and split."""
-        if not split_folder(self.config).complete:
+        if self.config.anonymized is None and not split_folder(self.config).complete:
             _ = self.painter  # a wrong knob is told before hours of alignment
         return prepared(self.config, self.stages)
 
@@ -56,6 +57,12 @@ class Setup:
         """The people who are evaluated, and those whose photos the attacker learns from."""
         split = self.config.split
         return divide(self.enrolment, split.attackers, self.config.seed, split.probes)
+
+    @functools.cached_property
+    def matches(self) -> Matches:
+        """The pictures of `anonymized=`."""
+        keys = [*self.enrolment.gallery.keys, *self.enrolment.probes.keys]
+        return match(Path(str(self.config.anonymized)).expanduser(), keys)
 
     @functools.cached_property
     def device(self) -> torch.device:

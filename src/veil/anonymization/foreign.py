@@ -1,0 +1,140 @@
+"""Pictures that another tool made of the data set's photos, as an anonymised set without masks."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+from facenet_pytorch import MTCNN
+from jaxtyping import UInt8
+from numpy import ndarray
+
+from veil.anonymization.anonymized_set import AnonymizedSet
+from veil.data.align import crop_face, face_detector, find_faces
+from veil.data.decode import Unreadable, decode, read_photo
+from veil.data.faces import FaceSet
+from veil.data.photos import SUFFIXES, Photos, read_file
+from veil.errors import InputError
+from veil.pictures import save, to_pixels
+from veil.progress import Stages
+from veil.store import Row
+from veil.types import CROP
+
+Pixels = UInt8[ndarray, "_ _ 3"]  # of any size
+SAME_SHAPE = 0.02  # by how much a picture's proportions may differ from its photo's
+
+
+class Matches(NamedTuple):
+    """Which picture is of which photo."""
+
+    pictures: dict[str, Path]  # by the photo's key
+    unmatched: list[str]  # files that are of no photo of the data set
+
+
+def match(source: Path, keys: Sequence[str]) -> Matches:
+    """The pictures of a folder, by the photos' keys.
+
+    A picture is of the photo whose key is its path in the folder, or the end of that path, without the suffix. Or
+    `source` is a CSV with the columns `key` and `path`, from the file's folder.
+
+    Raises InputError where `source` is neither, or no picture is of a photo.
+    """
+    if source.is_file() and source.suffix.lower() == ".csv":
+        with source.open(newline="", encoding="utf-8-sig") as file:
+            listed = {row.get("key", ""): source.parent / row.get("path", "") for row in csv.DictReader(file)}
+        pictures = {key: path for key, path in listed.items() if key in set(keys) and path.is_file()}
+        unmatched = [str(path) for key, path in listed.items() if key not in pictures]
+    elif source.is_dir():
+        pictures, unmatched = _by_path(source, set(keys))
+    else:
+        raise InputError(f"anonymized must be a folder of pictures, or a .csv with key and path, got {str(source)!r}")
+    if not pictures:
+        raise InputError(
+            f"anonymized: none of {len(unmatched)} pictures in {source} is of a photo of the data; a picture is called "
+            f"as its photo, for example {keys[0]}.png, or a .csv says which it is"
+        )
+    return Matches(pictures, unmatched)
+
+
+def _by_path(source: Path, keys: set[str]) -> tuple[dict[str, Path], list[str]]:
+    found: dict[str, list[Path]] = {}
+    unmatched = []
+    for path in sorted(source.rglob("*")):
+        if path.suffix.lower() not in SUFFIXES or not path.is_file():
+            continue
+        parts = path.relative_to(source).with_suffix("").parts
+        ends = ("/".join(parts[start:]) for start in range(len(parts)))
+        key = next((end for end in ends if end in keys), None)
+        if key is None:
+            unmatched.append(path.relative_to(source).as_posix())
+        else:
+            found.setdefault(key, []).append(path)
+    for key, paths in found.items():
+        if len(paths) > 1:
+            raise InputError(f"anonymized: several pictures are of {key!r}: {', '.join(map(str, paths[:3]))}")
+    return {key: path for key, (path,) in found.items()}, unmatched
+
+
+def adopt(
+    made: AnonymizedSet,
+    pictures: Mapping[str, Path],
+    roles: Mapping[str, FaceSet],
+    photos: Photos,
+    people: list[str],
+    stages: Stages,
+) -> dict[str, str]:
+    """Cut the face out of each picture and keep it; give, by key, why others cannot be used.
+
+    Whole photos are cut where the *original's* face is, so that a tool that moves or removes faces is seen as it is.
+    """
+    detector, refused = face_detector(), dict[str, str]()
+    for name, faces in roles.items():
+        role = made.role(name)
+        missing = role.missing(faces, made.rows())
+        todo = missing.select(index for index, key in enumerate(missing.keys) if key in pictures)
+        for kind in ("results", "original"):
+            (role.run.partial / kind).mkdir(parents=True, exist_ok=True)
+        with stages.bar(f"adopt {name}", len(todo)) as advance:
+            for index, key in enumerate(todo.keys):
+                advance(1)
+                try:
+                    original = decode(read_photo(photos[todo.numbers[index]].read))
+                    picture = decode(read_file(pictures[key]))
+                    crop = cut(original, picture, detector)
+                except Unreadable as error:
+                    refused[key] = str(error)
+                    continue
+                role.run.add([_kept(role.run.partial, todo, index, crop, people)])
+        role.finish()
+    return refused
+
+
+def cut(original: Pixels, picture: Pixels, detector: MTCNN) -> Pixels:
+    """The crop of a picture, where the original's face is; a picture of a crop's size is a crop already.
+
+    Raises Unreadable where its proportions are not the original's.
+    """
+    if picture.shape[:2] == (CROP, CROP) != original.shape[:2]:
+        return picture
+    (height, width), (own_height, own_width) = original.shape[:2], picture.shape[:2]
+    if abs(own_width * height / (own_height * width) - 1) > SAME_SHAPE:
+        raise Unreadable(f"{own_width} x {own_height} px, where the photo has {width} x {height}: other proportions")
+    if picture.shape != original.shape:
+        smaller = own_height > height
+        picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC)
+    (face,) = find_faces([original], detector)
+    assert face is not None  # the data set has its crop
+    return crop_face(picture, face)
+
+
+def _kept(folder: Path, faces: FaceSet, index: int, crop: Pixels, people: list[str]) -> Row:
+    face, number, label = faces[index], faces.numbers[index], faces.identities[index]
+    files = {
+        "original": f"original/{number}-img-label-{label}.png",
+        "result": f"results/{number}-generated-label-{label}.png",
+    }
+    save(to_pixels(face.images)[0], folder / files["original"])
+    save(crop, folder / files["result"])
+    who = {"key": faces.keys[index], "person": people[label], "label": label, "seed": int(face.seeds[0])}
+    return who | files | {"mask": None}
