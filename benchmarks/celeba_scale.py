@@ -64,9 +64,9 @@ def config(root: Path, cache: Path) -> Any:
 
 
 def prepare(root: Path, cache: Path) -> dict[str, Any]:
-    from veil.data import crops
     from veil.data.splitfile import counts
-    from veil.progress import Stages
+    from veil.faces import crops
+    from veil.storage.progress import Stages
     from veil.tasks.prepare import prepared
 
     crops.find_faces = lambda photos, detector: [np.array([0, 0, 8, 8], np.float32) for _ in photos]  # type: ignore
@@ -77,7 +77,7 @@ def prepare(root: Path, cache: Path) -> dict[str, Any]:
 
 def start(root: Path, cache: Path) -> dict[str, Any]:
     from veil.data.faces import divide
-    from veil.progress import Stages
+    from veil.storage.progress import Stages
     from veil.tasks.prepare import prepared
 
     def first_batch() -> str:
@@ -90,8 +90,8 @@ def start(root: Path, cache: Path) -> dict[str, Any]:
 
 def head(root: Path, cache: Path) -> dict[str, Any]:
     """Fill and read the cache of embeddings; an epoch of softmax on them, as `task=finetune` does on a frozen trunk."""
-    from veil.progress import Stages
     from veil.recognizers.embed import VectorStore
+    from veil.storage.progress import Stages
     from veil.tasks.prepare import prepared
 
     enrolment = prepared(config(root, cache), Stages())

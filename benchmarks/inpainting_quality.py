@@ -27,10 +27,11 @@ from torchmetrics.functional.image import peak_signal_noise_ratio
 from torchvision.utils import make_grid, save_image
 
 from veil.data.celeba import celeba
-from veil.data.crops import align
 from veil.data.faces import FaceSet, join
 from veil.data.folder import folder
 from veil.data.photos import Photos
+from veil.faces.crops import align
+from veil.faces.pictures import as_saved
 from veil.inpainters.classical import telea
 from veil.inpainters.diffusion import DiffusionInpainter, VaeRoundTrip
 from veil.inpainters.sizes import resize
@@ -38,10 +39,9 @@ from veil.maskers.budget import budget
 from veil.maskers.random import random_patches
 from veil.maskers.t_zone import t_zone
 from veil.metrics.realism import kernel_distance_interval
-from veil.pictures import as_saved
-from veil.progress import Stages
 from veil.recognizers.dlib import Dlib
 from veil.recognizers.facenet import FaceNet
+from veil.storage.progress import Stages
 from veil.types import Faces, Identities, Images, Masks, field_box, pick
 
 PER_PERSON = 3  # photos: some people have hundreds, and KID would compare those people instead of faces

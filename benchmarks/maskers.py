@@ -21,16 +21,16 @@ from hydra.utils import instantiate
 from torch import nn
 
 from veil.anonymization.module import Anonymization, Masking
-from veil.attacks.campaign import limits_of_clear
-from veil.attacks.material import Material
 from veil.config import Config, compose, conf_folder
 from veil.data.faces import divide
 from veil.errors import InputError
+from veil.evaluation.campaign import limits_of_clear
+from veil.evaluation.material import Material
+from veil.faces.pictures import as_saved
 from veil.metrics.comparison import Comparison, recognition
 from veil.metrics.intervals import bootstrap_mean
 from veil.metrics.needed import smallest_ratio
-from veil.pictures import as_saved
-from veil.progress import Stages
+from veil.storage.progress import Stages
 from veil.tasks.fit import quiet_lightning
 from veil.tasks.head import embed_both
 from veil.tasks.prepare import prepared

@@ -20,12 +20,12 @@ from PIL import Image, ImageDraw
 from skimage.data import astronaut
 
 from veil.config import compose
-from veil.data.align import Found, crop_face, face_detector, find_faces, paste_face
-from veil.data.decode import decode
 from veil.data.folder import att
 from veil.data.split import face_seed
+from veil.faces.align import Found, crop_face, face_detector, find_faces, paste_face
+from veil.faces.decode import decode
+from veil.faces.pictures import mask_pixels, to_images, to_pixels
 from veil.maskers.budget import budget
-from veil.pictures import mask_pixels, to_images, to_pixels
 from veil.recognizers.whitebox import WhiteBox, centroids
 from veil.tasks.whitebox import nearest_centroid
 from veil.types import CROP, Faces, Images

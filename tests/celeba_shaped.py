@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from veil.packages import packaged_file
+from veil.storage.packages import packaged_file
 
 SIZE = (178, 218)  # px, of CelebA's aligned photos
 ATTRIBUTES = ("Eyeglasses", "Male", "Smiling", "Young")

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from veil.config import Config, compose
-from veil.packages import packaged_file
 from veil.recognizers.whitebox import WhiteBox
+from veil.storage.packages import packaged_file
 from veil.types import Faces, view
 
 ROOT = Path(__file__).parents[1]

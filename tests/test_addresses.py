@@ -48,7 +48,7 @@ def test_code_is_followed_through_what_veil_imports() -> None:
     found: dict[str, str] = {}
     fingerprint._collect("veil.maskers.gradcam", found)
     assert {"veil.maskers.gradcam", "veil.recognizers.whitebox", "veil.types"} <= set(found)
-    assert not any(name.startswith(("veil.report", "veil.progress", "veil.storage")) for name in found)
+    assert not any(name.startswith(("veil.report", "veil.storage.progress", "veil.storage")) for name in found)
     fingerprint._collect("veil.tasks.evaluate", found)
     assert {"veil.attacks.linkage", "veil.metrics.bits"} <= set(found) | {"veil.attacks.linkage"}
     assert all(len(syntax) == 32 for syntax in found.values())

@@ -11,15 +11,15 @@ from torch import nn
 from veil.data.faces import enrol
 from veil.data.folder import folder
 from veil.errors import InputError
-from veil.landmarks import Landmarks, found
+from veil.faces.landmarks import Landmarks, found
+from veil.faces.regions import MEAN_FACE, REGIONS
 from veil.maskers.anatomy import face_points, hull_distances, region_distances
 from veil.maskers.budget import budget
 from veil.maskers.keep import protected
 from veil.maskers.landmarks import landmarks
 from veil.maskers.t_zone import t_zone
 from veil.maskers.whole_face import whole_face
-from veil.progress import Stages
-from veil.regions import MEAN_FACE, REGIONS
+from veil.storage.progress import Stages
 from veil.types import Faces, Images, view
 
 NOBODY = nn.Identity()  # these maskers look at no recogniser

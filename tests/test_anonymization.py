@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from veil.anonymization.module import Anonymization, Masking
-from veil.progress import Stages
 from veil.recognizers.whitebox import WhiteBox
+from veil.storage.progress import Stages
 from veil.types import Faces, Images, Masks, view
 
 

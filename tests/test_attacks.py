@@ -15,10 +15,10 @@ from veil.data.faces import enrol
 from veil.data.folder import folder
 from veil.errors import InputError
 from veil.metrics.comparison import best_matches
-from veil.progress import Stages
 from veil.recognizers.dlib import Dlib
 from veil.recognizers.facenet import FaceNet
 from veil.storage.fingerprint import weights_of
+from veil.storage.progress import Stages
 from veil.types import Images, view
 
 CHANNELS = [1, 2, 0]  # a distortion that puts each colour where another was

@@ -8,10 +8,10 @@ from sklearn.metrics import balanced_accuracy_score
 from torch import nn
 from torch.nn import functional as F
 
-from veil.attacks.attributes import accuracies, attributes
-from veil.attacks.material import Material
 from veil.data.faces import FaceSet, Side
-from veil.progress import Stages
+from veil.evaluation.attributes import accuracies, attributes
+from veil.evaluation.material import Material
+from veil.storage.progress import Stages
 
 
 def photos(count: int, seed: int) -> tuple[torch.Tensor, dict[str, np.ndarray]]:

@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from veil.attacks.figures import RANK1, bits_interval, figures, headline, outcome
 from veil.config import Config
 from veil.data.split import attacker_people
 from veil.errors import InputError
+from veil.evaluation.outcome import RANK1, bits_interval, figures, headline, outcome
 from veil.metrics.comparison import Comparison
 from veil.metrics.intervals import Interval
 from veil.metrics.measure import Figure, by_name

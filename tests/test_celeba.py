@@ -16,7 +16,7 @@ from veil.data.faces import enrol
 from veil.data.photos import Photos
 from veil.data.splitfile import counts
 from veil.errors import InputError
-from veil.progress import Stages
+from veil.storage.progress import Stages
 from veil.tasks.evaluate import evaluate
 from veil.tasks.prepare import prepared
 

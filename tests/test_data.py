@@ -11,7 +11,12 @@ import pytest
 from PIL import Image
 from skimage.transform import AffineTransform, warp
 
-from veil.data.align import (
+from veil.data.faces import enrol
+from veil.data.folder import att, folder
+from veil.data.split import face_seed, per_person
+from veil.data.splitfile import counts
+from veil.errors import InputError
+from veil.faces.align import (
     EYES,
     MARGIN,
     REACH,
@@ -25,15 +30,10 @@ from veil.data.align import (
     plausible,
     to_photo,
 )
-from veil.data.crops import alignment, crop_path
-from veil.data.decode import decode
-from veil.data.faces import enrol
-from veil.data.folder import att, folder
-from veil.data.split import face_seed, per_person
-from veil.data.splitfile import counts
-from veil.errors import InputError
-from veil.progress import Stages
+from veil.faces.crops import alignment, crop_path
+from veil.faces.decode import decode
 from veil.storage import fingerprint
+from veil.storage.progress import Stages
 from veil.types import CROP, FIELD, VIEW, view
 
 
@@ -162,7 +162,7 @@ def test_landmarks_that_cannot_be_right_give_way_to_the_box(wrong: str) -> None:
 
 
 def test_crops_by_box_are_counted(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("veil.data.crops.plausible", lambda face: False)
+    monkeypatch.setattr("veil.faces.crops.plausible", lambda face: False)
     stages = Stages()
     enrolment = enrol(folder(str(photos)), 0.6, 0, str(tmp_path), stages)
     assert len(enrolment.by_box) == counts(enrolment)["aligned_by_box"] == 30

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from veil.data.decode import decode
 from veil.data.faces import enrol
 from veil.data.huggingface import huggingface
 from veil.data.lfw import lfw
 from veil.data.vggface2 import vggface2
 from veil.errors import InputError
-from veil.progress import Stages
+from veil.faces.decode import decode
+from veil.storage.progress import Stages
 
 
 @pytest.fixture

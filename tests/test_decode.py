@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from veil.data import decode as module
-from veil.data.decode import Unreadable, decode, read_photo
 from veil.data.photos import read_file
+from veil.faces.decode import Unreadable, decode, read_photo
 
 RAMP = np.linspace(0, 255, 64 * 48).round().astype(np.uint8).reshape(48, 64)
 COLOUR = np.stack([RAMP, RAMP[::-1], 255 - RAMP], axis=2)

@@ -10,12 +10,12 @@ from torch.nn import functional as F
 
 from veil.data.faces import enrol
 from veil.data.folder import folder
-from veil.pictures import to_pixels
-from veil.progress import Stages
-from veil.recognizers.dlib import Dlib, packaged_model
+from veil.faces.pictures import to_pixels
+from veil.recognizers.dlib import Dlib, dlib_model
 from veil.recognizers.dlib_network import DlibNetwork
 from veil.recognizers.warp import similarity
 from veil.storage.fingerprint import weights_of
+from veil.storage.progress import Stages
 from veil.types import Faces
 
 WEIGHTS = "dlib_face_recognition_resnet_model_v1"
@@ -43,7 +43,7 @@ def dlib_chips(judge: Dlib, crops: Faces) -> np.ndarray:
 
 
 def test_the_network_equals_dlib_on_the_same_chips(judge: Dlib, dlib_chips: np.ndarray) -> None:
-    reference = dlib.face_recognition_model_v1(str(packaged_model(WEIGHTS)))
+    reference = dlib.face_recognition_model_v1(str(dlib_model(WEIGHTS)))
     expected = np.array([reference.compute_face_descriptor(chip) for chip in dlib_chips])
     chips = torch.from_numpy(dlib_chips).permute(0, 3, 1, 2).float() / 255
     assert np.abs(judge.network(chips).numpy() - expected).max() < 1e-5

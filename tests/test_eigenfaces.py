@@ -10,9 +10,9 @@ from sklearn.preprocessing import normalize
 from veil.data.faces import enrol
 from veil.data.folder import folder
 from veil.errors import InputError
-from veil.progress import Stages
 from veil.recognizers.eigenfaces import Eigenfaces
 from veil.storage.fingerprint import weights_of
+from veil.storage.progress import Stages
 from veil.types import Faces, view
 
 

@@ -14,16 +14,16 @@ from hydra.errors import InstantiationException
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from veil.checkpoint import read_checkpoint, refuse_another_split, revision, split_checksum
 from veil.config import Config
 from veil.data.faces import enrol
 from veil.data.folder import folder
 from veil.data.splitfile import checksum
 from veil.errors import InputError
-from veil.progress import Stages
+from veil.recognizers.checkpoint import read_checkpoint, refuse_another_split, revision, split_checksum
 from veil.recognizers.facenet import FaceNet
 from veil.storage.fingerprint import weights_of
-from veil.store import head_folder
+from veil.storage.folders import head_folder
+from veil.storage.progress import Stages
 from veil.tasks.evaluate import evaluate
 from veil.tasks.finetune import finetune, read_recipe
 from veil.tasks.prepare import prepared

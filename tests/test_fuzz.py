@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 from test_decode import bomb
 
-from veil.data.decode import Unreadable, decode
 from veil.data.faces import enrol
 from veil.data.folder import folder
-from veil.progress import Stages
+from veil.faces.decode import Unreadable, decode
+from veil.storage.progress import Stages
 
 KINDS = ("jpeg", "png", "gif", "bmp", "tiff", "webp", "ppm")
 

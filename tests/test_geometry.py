@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from veil.data.faces import enrol
 from veil.data.folder import folder
-from veil.landmarks import Landmarks, found
+from veil.faces.landmarks import Landmarks, found
 from veil.metrics.geometry import (
     EYES,
     HEAD,
@@ -29,7 +29,7 @@ from veil.metrics.geometry import (
     turned,
 )
 from veil.metrics.measure import PerFace
-from veil.progress import Stages
+from veil.storage.progress import Stages
 from veil.types import Images
 
 SIZE = 256

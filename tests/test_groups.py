@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from veil.attacks.figures import Outcome
-from veil.attacks.groups import by_groups, chosen_labels
 from veil.errors import InputError
+from veil.evaluation.groups import by_groups, chosen_labels
+from veil.evaluation.outcome import Outcome
 
 
 def outcome(ranks: list[int], people: list[int]) -> Outcome:

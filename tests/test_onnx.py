@@ -12,10 +12,11 @@ from skimage.transform import SimilarityTransform, warp
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from veil.data.align import face_detector, find_faces
 from veil.data.faces import enrol
 from veil.data.folder import folder
 from veil.errors import InputError
+from veil.faces.align import face_detector, find_faces
+from veil.faces.pictures import to_images, to_pixels
 from veil.maskers.gradcam import gradcam
 from veil.maskers.integrated_gradients import integrated_gradients
 from veil.maskers.occlusion import occlusion
@@ -23,13 +24,12 @@ from veil.maskers.random import random_patches
 from veil.maskers.rise import rise
 from veil.maskers.saliency import saliency
 from veil.maskers.t_zone import t_zone
-from veil.pictures import to_images, to_pixels
-from veil.progress import Stages
-from veil.recognizers.dlib import packaged_model
+from veil.recognizers.dlib import dlib_model
 from veil.recognizers.dlib_network import DlibNetwork
 from veil.recognizers.facenet import FaceNet
 from veil.recognizers.whitebox import WhiteBox
 from veil.storage.fingerprint import weights_of
+from veil.storage.progress import Stages
 from veil.types import Faces, view
 
 onnx = pytest.importorskip("onnx", reason="the package onnx is not installed")
@@ -84,7 +84,7 @@ def test_facenet_as_onnx_equals_facenet(crops: Faces, cache: str, tmp_path: Path
 
 
 def test_dlibs_network_as_onnx_equals_it(crops: Faces, tmp_path: Path) -> None:
-    network = DlibNetwork(packaged_model("dlib_face_recognition_resnet_model_v1"))
+    network = DlibNetwork(dlib_model("dlib_face_recognition_resnet_model_v1"))
     mine = Onnx(exported(network, 150, tmp_path / "dlib.onnx"), **KNOBS | {"mean": [0, 0, 0], "std": [1, 1, 1]})
     expected = F.normalize(network(small_view(crops.images, 150)), dim=1)
     torch.testing.assert_close(mine(crops.images), expected, atol=1e-5, rtol=0)

@@ -24,7 +24,7 @@ from veil.metrics.intervals import Interval
 from veil.metrics.measure import CLEAR, WORST, Figure, by_name
 from veil.metrics.privacy import COSINE
 from veil.report.page import write_page
-from veil.store import read_manifest, write_csv, write_manifest
+from veil.storage.folders import read_manifest, write_csv, write_manifest
 
 PEOPLE = 6
 ORIGINAL = "secret-name"  # as in a folder of photos

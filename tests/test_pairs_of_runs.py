@@ -10,7 +10,7 @@ from veil.metrics.comparison import RANKS
 from veil.metrics.intervals import Interval
 from veil.metrics.measure import Figure, by_name
 from veil.report.pairs import paired_rows
-from veil.store import write_manifest
+from veil.storage.folders import write_manifest
 
 
 def run(folder: Path, masker: str, ratio: float, named: list[float]) -> dict[str, Any]:

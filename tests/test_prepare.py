@@ -17,15 +17,15 @@ from conftest import TinyRecognizer
 from PIL import Image
 
 from veil.config import Config
-from veil.data.crops import align
 from veil.data.faces import FaceSet, divide, enrol
 from veil.data.folder import folder
 from veil.data.splitfile import checksum
 from veil.data.splitfile import counts as count_all
 from veil.errors import InputError
-from veil.progress import Stages
+from veil.faces.crops import align
 from veil.recognizers.embed import clear_embeddings
-from veil.store import split_folder
+from veil.storage.folders import split_folder
+from veil.storage.progress import Stages
 from veil.tasks.prepare import prepare, prepared
 
 Configure = Callable[..., Config]

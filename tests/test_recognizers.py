@@ -15,12 +15,12 @@ from torch import nn
 
 from veil.data.faces import enrol
 from veil.data.folder import folder
-from veil.packages import packaged_file
-from veil.progress import Stages
 from veil.recognizers.embed import clear_embeddings
 from veil.recognizers.facenet import FaceNet
 from veil.recognizers.whitebox import WhiteBox, centroids
 from veil.storage.fingerprint import weights_of
+from veil.storage.packages import packaged_file
+from veil.storage.progress import Stages
 from veil.types import Faces, view
 
 

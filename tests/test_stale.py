@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from veil.config import Config, conf_folder
 from veil.storage import fingerprint
 from veil.storage.fingerprint import SPEED
-from veil.store import evaluation_folder, set_folder
+from veil.storage.folders import evaluation_folder, set_folder
 from veil.tasks.evaluate import evaluate
 from veil.tasks.finetune import finetune
 from veil.tasks.verify import verify

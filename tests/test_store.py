@@ -9,7 +9,7 @@ from conftest import compose_config
 from omegaconf import OmegaConf
 
 from veil.errors import InputError
-from veil.store import RunFolder, evaluation_folder, head_folder, set_folder
+from veil.storage.folders import RunFolder, evaluation_folder, head_folder, set_folder
 
 
 @pytest.fixture

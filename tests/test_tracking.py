@@ -11,10 +11,10 @@ from hydra.utils import instantiate
 from pytorch_lightning.loggers import WandbLogger
 
 from veil.config import Config
-from veil.store import RunFolder
+from veil.report.loggers import flat, publish
+from veil.storage.folders import RunFolder
 from veil.tasks.evaluate import evaluate
 from veil.tasks.finetune import finetune
-from veil.tracking import flat, publish
 
 
 def test_flat_names_leaves_by_their_path() -> None:

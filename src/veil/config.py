@@ -14,11 +14,11 @@ from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from veil.errors import InputError
-from veil.regions import REGIONS
 
 IMAGE_FORMATS = ("png", "jpg")
 ON_ERROR = ("raise", "skip")
 FARS = (1e-2, 1e-3, 1e-4)  # for which thresholds are set
+REGIONS = ("eyes", "brows", "nose", "mouth", "jaw")  # what `keep` and `masker=landmarks` know: `veil.faces.regions`
 VIEW_SIZE = 160  # px, `veil.types.VIEW * CROP`; a cell must be a whole number of pixels
 
 

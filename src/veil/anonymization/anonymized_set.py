@@ -8,8 +8,8 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from veil.data.faces import FaceSet
-from veil.pictures import mask_pixels, save, to_pixels
-from veil.store import Row, RunFolder, read_manifest, write_manifest
+from veil.faces.pictures import mask_pixels, save, to_pixels
+from veil.storage.folders import Row, RunFolder, read_manifest, write_manifest
 from veil.types import Faces, Images, Masks
 
 PROBES, GALLERY, ATTACKERS = "probes", "gallery", "attackers"  # roles

@@ -11,14 +11,14 @@ from jaxtyping import UInt8
 from numpy import ndarray
 
 from veil.anonymization.anonymized_set import AnonymizedSet
-from veil.data.align import crop_face, face_detector, find_faces
-from veil.data.decode import Unreadable, decode, read_photo
 from veil.data.faces import FaceSet
 from veil.data.photos import SUFFIXES, Photos, read_file
 from veil.errors import InputError
-from veil.pictures import save, to_pixels
-from veil.progress import Stages
-from veil.store import Row
+from veil.faces.align import crop_face, face_detector, find_faces
+from veil.faces.decode import Unreadable, decode, read_photo
+from veil.faces.pictures import save, to_pixels
+from veil.storage.folders import Row
+from veil.storage.progress import Stages
 from veil.types import CROP
 
 Pixels = UInt8[ndarray, "_ _ 3"]  # of any size

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 import pytorch_lightning as pl
 import torch
 
+from veil.faces.pictures import as_saved
 from veil.maskers.budget import budget
 from veil.maskers.keep import Part, protected
 from veil.maskers.minimal import COLUMNS, smallest_masks, unknown
 from veil.metrics.image import coverage
-from veil.pictures import as_saved
-from veil.progress import Stages
 from veil.recognizers.whitebox import WhiteBox
-from veil.store import Row
+from veil.storage.folders import Row
+from veil.storage.progress import Stages
 from veil.types import Faces, Images, Inpainter, Masks, Scores
 
 Masker = Callable[[Faces, WhiteBox], Scores]

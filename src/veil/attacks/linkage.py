@@ -1,7 +1,7 @@
 """Anonymised photos against each other."""
 
-from veil.attacks.material import Attempt, Material, attempt, first, identities, needs
 from veil.data.faces import Side
+from veil.evaluation.material import Attempt, Material, attempt, first, identities, needs
 from veil.metrics.comparison import Comparison
 
 

@@ -2,8 +2,8 @@
 
 import torch
 
-from veil.attacks.material import Attempt, Material, attempt, clear_comparison
 from veil.data.faces import Side
+from veil.evaluation.material import Attempt, Material, attempt, clear_comparison
 from veil.metrics.comparison import Comparison
 
 

@@ -10,11 +10,11 @@ from numpy import ndarray
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from veil.data.crops import align
 from veil.data.photos import Photos
 from veil.data.split import attacker_people, face_seed, per_person, spread
 from veil.errors import InputError
-from veil.progress import Stages
+from veil.faces.crops import align
+from veil.storage.progress import Stages
 from veil.types import Faces
 
 

@@ -12,7 +12,7 @@ from numpy import ndarray
 
 from veil.data.photos import SUFFIXES, Photos, open_archive, read_file, read_member, with_min_photos
 from veil.errors import InputError
-from veil.packages import packaged_file
+from veil.storage.packages import packaged_file
 
 
 def folder(root: str | Sequence[str], min_photos: int = 1, suffixes: Iterable[str] = SUFFIXES) -> Photos:

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from veil.data.photos import MAX_BYTES, Photos, with_min_photos
+from veil.data.photos import Photos, with_min_photos
 from veil.errors import InputError
+from veil.faces.decode import MAX_BYTES
 
 
 def huggingface(

@@ -5,27 +5,20 @@ import os
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, overload
+from typing import overload
 
 import numpy as np
 from jaxtyping import Bool
 from numpy import ndarray
 
 from veil.errors import InputError
+from veil.faces.crops import Photo
+from veil.faces.decode import MAX_BYTES
 
 SUFFIXES = {".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-MAX_BYTES = 2**28  # of one file: more is an attack or a mistake, not a photo
 UNLABELLED = "the data has no labels"
 
 Labels = Mapping[str, ndarray]  # name -> one value a photo: bool, integer or text
-
-
-class Photo(NamedTuple):
-    """A photo before anything is read."""
-
-    key: str  # unique in the data set
-    person: str
-    read: Callable[[], bytes]
 
 
 class Photos(Sequence[Photo]):

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy import ndarray
 
-from veil.data.decode import DAMAGED
 from veil.data.faces import Enrolment, FaceSet
 from veil.errors import InputError
+from veil.faces.decode import DAMAGED
 from veil.storage.fingerprint import stamp
 
 Columns = dict[str, ndarray]

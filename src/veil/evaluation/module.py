@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from veil.data.faces import FaceSet, join
 from veil.evaluation.panel import Panel
-from veil.store import Row
+from veil.storage.folders import Row
 from veil.types import Faces, Images, Masks
 
 

@@ -8,15 +8,15 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-from veil.data.align import face_detector, find_faces
 from veil.evaluation.judge import Judge
-from veil.landmarks import Landmarks
+from veil.faces.align import face_detector, find_faces
+from veil.faces.landmarks import Landmarks
+from veil.faces.pictures import to_pixels
 from veil.metrics.intervals import Interval
 from veil.metrics.measure import Figure, PerFace, PerFaceFunction, name_of
-from veil.pictures import to_pixels
-from veil.progress import Stages
 from veil.recognizers.whitebox import WhiteBox
-from veil.store import Row
+from veil.storage.folders import Row
+from veil.storage.progress import Stages
 from veil.types import Faces, Images, Masks
 
 PICTURE = ""  # the subject of what is asked about the picture, not about a recogniser

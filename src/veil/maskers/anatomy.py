@@ -11,8 +11,8 @@ from numpy import ndarray
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
-from veil.landmarks import Landmarks, Shapes, found
-from veil.regions import MEAN_FACE, OPEN, REGIONS
+from veil.faces.landmarks import Landmarks, Shapes, found
+from veil.faces.regions import MEAN_FACE, OPEN, REGIONS
 from veil.types import Images, view_box
 
 FINE = 4  # bits behind the binary point of a polygon's corners: OpenCV's sixteenths of a pixel
@@ -21,8 +21,8 @@ FINE = 4  # bits behind the binary point of a polygon's corners: OpenCV's sixtee
 def face_points(images: Images) -> Shapes:
     """The 68 landmarks `(x, y)` of each face that dlib finds, in pixels of its view.
 
-    A face that it does not find has the mean face's (`veil.regions.MEAN_FACE`): crops are aligned, so every feature is
-    within a few per cent of the view from there. `utility/landmarks_found` says how many faces dlib finds.
+    A face that it does not find has the mean face's (`veil.faces.regions.MEAN_FACE`): crops are aligned, so every
+    feature is within a few per cent of the view from there. `utility/landmarks_found` says how many faces dlib finds.
     """
     rows, columns = view_box(*images.shape[-2:])
     points = _finder()(images)

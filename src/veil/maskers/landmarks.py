@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from veil.errors import InputError
+from veil.faces.regions import REGIONS
 from veil.maskers.anatomy import face_points, region_distances
-from veil.regions import REGIONS
 from veil.types import Faces, Scores, view
 
 

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from veil.errors import InputError
+from veil.faces.regions import MEAN_FACE
 from veil.maskers.anatomy import face_points, hull_distances
-from veil.regions import MEAN_FACE
 from veil.types import Faces, Scores, view
 
 SHAPES = ("ellipse", "hull", "inner")

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor
 
-from veil.landmarks import Shapes, found
+from veil.faces.landmarks import Shapes, found
 from veil.metrics.measure import Measure, measured
 from veil.types import Images
 

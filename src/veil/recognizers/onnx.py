@@ -15,9 +15,9 @@ from numpy import ndarray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from veil.data.align import face_detector, find_faces, plausible
 from veil.errors import InputError
-from veil.pictures import to_pixels
+from veil.faces.align import face_detector, find_faces, plausible
+from veil.faces.pictures import to_pixels
 from veil.recognizers.normalize import Normalize
 from veil.recognizers.warp import similarity, warp
 from veil.recognizers.whitebox import WITHOUT_GRADIENTS
@@ -40,9 +40,9 @@ class Onnx(nn.Module):
     It gives embeddings alone, no gradients and no layers: it judges, and it is the white box of maskers that ask for no
     more, such as `occlusion` and `rise`. The attack `reversal` learns from the white box's gradients, so not with it.
 
-    Where `alignment` is `five_points`, MTCNN finds the face on the image that it is shown, as in `veil.data.align`, and
-    its landmarks are brought to where ArcFace's networks expect them (insightface's template), whose sides grow with
-    `input_size`. A face that is not found, or whose landmarks cannot be a face's, has the zero vector: it is recognised
+    Where `alignment` is `five_points`, MTCNN finds the face on the image that it is shown, as `veil.faces.align` does,
+    and its landmarks are brought to where ArcFace's networks expect them (insightface's template), whose sides grow
+    with `input_size`. A face that is not found, or whose landmarks cannot be a face's, has the zero vector: it is recognised
     as nobody, as with `dlib` and `frbench`, which is counted where every recogniser's lost faces are. A face that was
     embedded by the view instead would be a guess by a network that never saw such input, and nobody would know.
 

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from veil.packages import packaged_file
+from veil.storage.packages import packaged_file
 
 State = dict[str, Tensor]
 

@@ -20,12 +20,12 @@ from veil.metrics.comparison import RANKS
 from veil.metrics.measure import percent
 from veil.metrics.privacy import COSINE
 from veil.report.curves import read_scores
-from veil.report.figures import Drawing, cumulative_matches, detection_errors, distributions, enough
 from veil.report.glossary import GLOSSARY
 from veil.report.people import Columns, extremes, pictures, ranked
+from veil.report.plots import Drawing, cumulative_matches, detection_errors, distributions, enough
 from veil.report.tables import group_tables, page_tables
 from veil.report.verdict import verdict
-from veil.store import Row, read_manifest
+from veil.storage.folders import Row, read_manifest
 
 
 def write_page(folder: Path, *, originals: bool = False) -> Path:

@@ -10,7 +10,7 @@ import numpy as np
 from veil.evaluation.results import column_names
 from veil.metrics.comparison import RANKS
 from veil.metrics.paired import Column, mcnemar, paired_difference
-from veil.store import Row, read_manifest
+from veil.storage.folders import Row, read_manifest
 
 ALIKE = ("data", "recognizer", "inpainter", "ratio", "seed")
 

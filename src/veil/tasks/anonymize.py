@@ -9,15 +9,15 @@ from pytorch_lightning.callbacks import LambdaCallback
 from veil.anonymization.anonymized_set import ATTACKERS, GALLERY, PROBES, AnonymizedSet, Role, Writer
 from veil.anonymization.foreign import adopt
 from veil.anonymization.module import Anonymization, Masking, Write
-from veil.attacks.material import needed_faces
 from veil.config import Config
 from veil.data.faces import FaceSet, moved
 from veil.data.known import known_people
 from veil.errors import InputError
-from veil.pictures import sample_sheet
-from veil.progress import console
+from veil.evaluation.material import needed_faces
+from veil.faces.pictures import sample_sheet
 from veil.storage.fingerprint import content, digest
-from veil.store import Row, RunFolder, foreign_folder, set_folder
+from veil.storage.folders import Row, RunFolder, foreign_folder, set_folder
+from veil.storage.progress import console
 from veil.tasks.setup import Setup
 
 SAMPLES = 8  # people shown in samples.png

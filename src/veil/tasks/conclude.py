@@ -9,20 +9,20 @@ from typing import NamedTuple
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
 
-from veil.attacks.campaign import Findings
 from veil.config import VIEW_SIZE, Config, held_out
 from veil.data.faces import Enrolment, FaceSet, Side
 from veil.data.known import known_people
+from veil.evaluation.campaign import Findings
 from veil.evaluation.flags import raise_flags
 from veil.evaluation.panel import Asked, figure_of
 from veil.evaluation.results import Results, write_results
+from veil.faces.pictures import save, to_pixels
 from veil.maskers.minimal import COLUMNS, HIDDEN, RATIO
 from veil.metrics.intervals import bootstrap_mean, bootstrap_quantile, people_mean
 from veil.metrics.measure import Figure, Measure, by_name, name_of
-from veil.pictures import save, to_pixels
-from veil.progress import Stages
 from veil.report.page import write_page
-from veil.store import Row, write_csv, write_manifest
+from veil.storage.folders import Row, write_csv, write_manifest
+from veil.storage.progress import Stages
 from veil.types import Images
 
 QUANTILES = {

@@ -8,26 +8,26 @@ from hydra.utils import instantiate
 from pytorch_lightning.callbacks import LambdaCallback
 
 from veil.anonymization.anonymized_set import AnonymizedSet
-from veil.attacks.attributes import attributes
-from veil.attacks.campaign import campaign
-from veil.attacks.controls import controls
-from veil.attacks.figures import RANK1
-from veil.attacks.groups import chosen_labels
-from veil.attacks.material import Material
-from veil.attacks.realism import realism
 from veil.config import Config, held_out
+from veil.evaluation.attributes import attributes
+from veil.evaluation.campaign import campaign
+from veil.evaluation.controls import controls
+from veil.evaluation.groups import chosen_labels
 from veil.evaluation.judge import Judge
+from veil.evaluation.material import Material
 from veil.evaluation.module import Evaluation, Pairs
+from veil.evaluation.outcome import RANK1
 from veil.evaluation.panel import Panel, assign
+from veil.evaluation.realism import realism
 from veil.evaluation.results import read_results
 from veil.metrics.measure import NAIVE, Figure
-from veil.progress import console
+from veil.report.loggers import publish
 from veil.report.tables import metrics_table
-from veil.store import Row, RunFolder, evaluation_folder
+from veil.storage.folders import Row, RunFolder, evaluation_folder
+from veil.storage.progress import console
 from veil.tasks.anonymize import adopted_set, anonymized_set, set_place
 from veil.tasks.conclude import Evidence, conclude, keep_rebuilt, trained_on
 from veil.tasks.setup import Setup
-from veil.tracking import publish
 from veil.types import Faces
 
 

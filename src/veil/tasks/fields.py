@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from veil.config import Config
-from veil.data.crops import align
-from veil.data.decode import Unreadable, decode, read_photo
 from veil.data.photos import Photos
 from veil.errors import InputError
-from veil.progress import Stages, console
+from veil.faces.crops import align
+from veil.faces.decode import Unreadable, decode, read_photo
+from veil.storage.progress import Stages, console
 from veil.training.data import Pixels, write_fields
 from veil.training.jitter import ROOM
 from veil.types import FIELD

@@ -8,7 +8,6 @@ from hydra.utils import instantiate
 from pytorch_lightning.loggers import Logger
 from torch import nn
 
-from veil.checkpoint import changed, split_checksum, write_checkpoint
 from veil.config import Config
 from veil.data.faces import Enrolment
 from veil.data.known import write_people
@@ -17,16 +16,17 @@ from veil.errors import InputError
 from veil.evaluation.results import read_results
 from veil.metrics.comparison import Comparison
 from veil.metrics.measure import Figure
-from veil.progress import Stages, console
+from veil.recognizers.checkpoint import changed, split_checksum, write_checkpoint
 from veil.recognizers.whitebox import centroids
+from veil.report.loggers import publish
 from veil.report.tables import metrics_table
 from veil.storage.fingerprint import weights_of
-from veil.store import RunFolder, head_folder, trunk_folder
+from veil.storage.folders import RunFolder, head_folder, trunk_folder
+from veil.storage.progress import Stages, console
 from veil.tasks.fit import fit, is_helper, quiet_lightning
 from veil.tasks.head import conclude, embed_both, fit_head, fitted_head
 from veil.tasks.prepare import prepared
-from veil.tracking import publish
-from veil.training.figures import clear_figures, confusions, held_out_figures, nearest_figure
+from veil.training.clear import clear_figures, confusions, held_out_figures, nearest_figure
 from veil.training.held_out import held_out_people, positions
 from veil.training.losses import new_loss
 from veil.training.part import Part, trained_part

@@ -12,7 +12,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from veil.config import Config
-from veil.progress import Stages
+from veil.storage.progress import Stages
 from veil.training.curve import Curve
 from veil.training.people import People
 from veil.training.recipe import Fitting

@@ -11,21 +11,21 @@ from jaxtyping import Float
 from pytorch_lightning.loggers import Logger
 from torch import Tensor, nn
 
-from veil.checkpoint import Checkpoint, read_checkpoint, split_checksum, write_checkpoint
 from veil.config import Config
 from veil.data.faces import Enrolment
 from veil.data.splitfile import checksum
 from veil.evaluation.results import Results, write_results
 from veil.metrics.comparison import Comparison
 from veil.metrics.measure import Figure, by_name
-from veil.progress import Stages
+from veil.recognizers.checkpoint import Checkpoint, read_checkpoint, split_checksum, write_checkpoint
 from veil.recognizers.embed import clear_embeddings
 from veil.recognizers.whitebox import centroids
 from veil.storage.fingerprint import weights_of
-from veil.store import Row, head_folder, write_csv
+from veil.storage.folders import Row, head_folder, write_csv
+from veil.storage.progress import Stages
 from veil.tasks.fit import fit
+from veil.training.clear import clear_figures, compared, confusions
 from veil.training.curve import draw_curve, read_curve
-from veil.training.figures import clear_figures, compared, confusions
 from veil.training.losses import new_loss
 from veil.training.people import Labelled, People
 from veil.training.recipe import Fitting

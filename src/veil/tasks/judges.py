@@ -7,10 +7,10 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from torch import nn
 
-from veil.attacks.material import pictures
 from veil.config import Config
 from veil.data.faces import FaceSet
 from veil.errors import InputError
+from veil.evaluation.material import pictures
 from veil.recognizers.eigenfaces import Eigenfaces
 
 

@@ -9,8 +9,8 @@ from rich.table import Table
 from veil.config import Config
 from veil.data.faces import Enrolment, enrol
 from veil.data.splitfile import checksum, counts, read_split, unchanged, write_split
-from veil.progress import Stages, console
-from veil.store import split_folder
+from veil.storage.folders import split_folder
+from veil.storage.progress import Stages, console
 
 
 def prepare(config: Config) -> Path:

@@ -9,13 +9,13 @@ from torch import nn
 
 from veil.anonymization.foreign import Matches, match
 from veil.anonymization.module import Masker
-from veil.checkpoint import refuse_another_split
 from veil.config import Config
 from veil.data.faces import Enrolment, Side, divide
 from veil.data.splitfile import checksum
-from veil.progress import Stages
+from veil.recognizers.checkpoint import refuse_another_split
 from veil.recognizers.whitebox import WhiteBox
-from veil.store import opened_lock, split_folder
+from veil.storage.folders import opened_lock, split_folder
+from veil.storage.progress import Stages
 from veil.tasks.fit import quiet_lightning
 from veil.tasks.head import Clear, embed_both
 from veil.tasks.judges import available, fit_classical, other_judges

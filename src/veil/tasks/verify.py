@@ -19,13 +19,13 @@ from veil.evaluation.results import Flag, Results, read_results, write_results
 from veil.metrics.measure import Figure, Measure, by_name
 from veil.metrics.pairs import Folds, NamedPair, accuracy, all_pairs, draw_pairs, fold_accuracies, read_pairs
 from veil.metrics.verification import AREA, EQUAL_ERROR_RATE, TAR, Pairs, acceptance, verification
-from veil.progress import Stages, console
 from veil.recognizers.embed import clear_embeddings
-from veil.store import verification_folder, write_csv
+from veil.report.loggers import publish
+from veil.storage.folders import verification_folder, write_csv
+from veil.storage.progress import Stages, console
 from veil.tasks.finetune import quiet_lightning
 from veil.tasks.judges import available, fit_classical, other_judges
 from veil.tasks.prepare import prepared
-from veil.tracking import publish
 
 VERIFICATION = "verification"  # the condition of its figures
 ACCURACY = Measure(

@@ -12,16 +12,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from veil.anonymization.module import Masker
-from veil.checkpoint import refuse_another_split
 from veil.config import Config
 from veil.data.faces import Enrolment
 from veil.errors import InputError
 from veil.maskers.cached import CachedScores
 from veil.metrics.comparison import Comparison
 from veil.metrics.verification import pairs, thresholds
-from veil.progress import Stages
+from veil.recognizers.checkpoint import refuse_another_split
 from veil.recognizers.whitebox import WhiteBox, centroids
 from veil.storage.fingerprint import settings
+from veil.storage.progress import Stages
 from veil.tasks.head import Clear, embed_both, fitted_head
 from veil.tasks.judges import fit_classical
 from veil.types import Inpainter

@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from veil.store import Row, write_csv
+from veil.storage.folders import Row, write_csv
 
 
 class Curve(pl.Callback):

@@ -11,9 +11,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from veil.attacks.adapt import see
 from veil.data.faces import FaceSet
-from veil.progress import Stages
 from veil.recognizers.embed import BATCH
 from veil.storage.fingerprint import code, digest, network_of
+from veil.storage.progress import Stages
 from veil.training.augment import varied
 from veil.training.data import Rows
 from veil.training.recipe import Augmentation

@@ -10,10 +10,10 @@ from veil.attacks.adapt import last_block
 from veil.data.faces import Enrolment
 from veil.errors import InputError
 from veil.metrics.comparison import Comparison
-from veil.progress import Stages
 from veil.recognizers.facenet import FaceNet
+from veil.storage.progress import Stages
+from veil.training.clear import compared
 from veil.training.features import Pictures, embedded, features
-from veil.training.figures import compared
 from veil.training.recipe import TrunkFitting
 from veil.training.tuning import Unit
 

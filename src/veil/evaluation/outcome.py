@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from veil.attacks.material import Attempt
+from veil.evaluation.material import Attempt
 from veil.metrics.bits import BITS, bits_left, doubt_after, fit_temperature
 from veil.metrics.comparison import MRR, RANKS, Comparison, recognition
 from veil.metrics.intervals import Interval, bootstrap_mean

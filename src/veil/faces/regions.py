@@ -1,5 +1,7 @@
 """Parts of a face by name, as polygons through dlib's 68 landmarks (iBUG 300-W's order; Sagonas et al. 2013)."""
 
+from veil.config import REGIONS as NAMES
+
 REGIONS: dict[str, tuple[tuple[int, ...], ...]] = {
     "eyes": (tuple(range(36, 42)), tuple(range(42, 48))),
     "brows": (tuple(range(17, 22)), tuple(range(22, 27))),
@@ -7,6 +9,7 @@ REGIONS: dict[str, tuple[tuple[int, ...], ...]] = {
     "mouth": (tuple(range(48, 60)),),  # the outer lips
     "jaw": (tuple(range(17)),),  # a line from ear to ear along the chin, not what it encloses
 }
+assert tuple(REGIONS) == NAMES
 OPEN = ("jaw",)
 
 # Mean of the landmarks in the 398 of the 400 AT&T faces that dlib finds, made symmetric: (x, y) as shares of the view.

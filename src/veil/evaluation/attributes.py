@@ -8,9 +8,9 @@ import numpy as np
 from numpy import ndarray
 from sklearn.linear_model import LogisticRegression
 
-from veil.attacks.material import ATTRIBUTES as PHOTOS
-from veil.attacks.material import Material, together
 from veil.data.photos import UNLABELLED
+from veil.evaluation.material import ATTRIBUTES as PHOTOS
+from veil.evaluation.material import Material, together
 from veil.metrics.intervals import bootstrap_mean
 from veil.metrics.measure import ANONYMISED, CLEAR, Figure, Measure
 from veil.types import Embeddings

@@ -16,8 +16,8 @@ from omegaconf import OmegaConf
 
 from veil.config import Config
 from veil.errors import InputError
-from veil.progress import console
 from veil.storage.fingerprint import code, digest, places, settings, unlike, versions
+from veil.storage.progress import console
 
 Row = dict[str, Any]
 

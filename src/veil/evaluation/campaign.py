@@ -5,11 +5,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from veil.attacks.figures import RANK1, Outcome, figures, headline, limits_of, outcome, score_arrays
-from veil.attacks.groups import by_groups, chosen_labels
-from veil.attacks.material import Absent, Attempt, Material, clear_comparison
+from veil.evaluation.groups import by_groups, chosen_labels
+from veil.evaluation.material import Absent, Attempt, Material, clear_comparison
+from veil.evaluation.outcome import RANK1, Outcome, figures, headline, limits_of, outcome, score_arrays
 from veil.metrics.measure import CLEAR, Figure, name_of
-from veil.store import Row
+from veil.storage.folders import Row
 from veil.types import Images
 
 Attack = Callable[[Material, str], Attempt]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from veil.data.faces import FaceSet, Side, join
 from veil.metrics.comparison import Comparison
-from veil.progress import Stages
+from veil.storage.progress import Stages
 from veil.types import Embeddings, Identities, Images
 
 BATCH = 32

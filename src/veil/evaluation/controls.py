@@ -9,13 +9,13 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from veil.attacks.figures import RANK1, figures, limits_of, outcome
-from veil.attacks.material import BATCH, Material, attempt, clear_comparison
 from veil.data.faces import FaceSet, Side, moved
+from veil.evaluation.material import BATCH, Material, attempt, clear_comparison
+from veil.evaluation.outcome import RANK1, figures, limits_of, outcome
+from veil.faces.pictures import as_saved
 from veil.metrics.comparison import Comparison
 from veil.metrics.intervals import Interval
 from veil.metrics.measure import CHANCE, CONTROL, Figure
-from veil.pictures import as_saved
 from veil.recognizers.weights import write_state
 from veil.storage.fingerprint import code, digest, network_of, settings
 from veil.types import Embeddings, Images, Inpainter, Masks, view_box
@@ -83,5 +83,5 @@ def _embeddings(material: Material, inpainter: Inpainter, config: Any, cache: st
 
 def _path(recognizer: nn.Module, inpainter: Any, cache: str, faces: FaceSet) -> Path:
     crops = [crop.stem for crop in faces.crops]
-    parts = [settings(inpainter, cache), network_of(recognizer), code("veil.attacks.controls"), crops, faces.seed]
+    parts = [settings(inpainter, cache), network_of(recognizer), code("veil.evaluation.controls"), crops, faces.seed]
     return Path(cache).expanduser() / "controls" / f"{digest(parts)}.safetensors"

@@ -11,8 +11,8 @@ from urllib.parse import urlparse
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 
 from veil.evaluation.results import read_results
-from veil.progress import console
-from veil.store import RunFolder, read_manifest
+from veil.storage.folders import RunFolder, read_manifest
+from veil.storage.progress import console
 
 IMAGES = 8  # of each kind that are logged
 

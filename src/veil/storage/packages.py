@@ -15,3 +15,8 @@ def packaged_file(package: str, relative: str, distribution: str) -> Path:
     if path is None or not path.exists():
         raise FileNotFoundError(f"{package}/{relative} is not installed; `pip install {distribution}` brings it")
     return path
+
+
+def dlib_model(name: str) -> Path:
+    """A model file that installs with `face-recognition-models`."""
+    return packaged_file("face_recognition_models", f"models/{name}.dat", "face-recognition-models")

@@ -3,21 +3,28 @@
 import functools
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from facenet_pytorch import MTCNN
 from PIL import Image
 
-from veil.data.align import Photo as Pixels
-from veil.data.align import crop_face, face_detector, find_faces, plausible
-from veil.data.decode import Unreadable, decode, image_format, read_photo
-from veil.data.photos import Photo
 from veil.errors import InputError
-from veil.locks import locked
-from veil.progress import Stages
+from veil.faces.align import Photo as Pixels
+from veil.faces.align import crop_face, face_detector, find_faces, plausible
+from veil.faces.decode import Unreadable, decode, image_format, read_photo
 from veil.storage.fingerprint import code, digest, versions
+from veil.storage.locks import locked
+from veil.storage.progress import Stages
+
+
+class Photo(NamedTuple):
+    """A photo before anything is read."""
+
+    key: str  # unique in the data set
+    person: str
+    read: Callable[[], bytes]
 
 
 class Crops(NamedTuple):
@@ -100,7 +107,7 @@ def crop_path(cache: Path, content: bytes) -> Path:
 @functools.cache
 def alignment() -> bytes:
     """The way in which crops are made, in 16 bytes: crops made another way are not found again."""
-    way = [code("veil.data.align", "veil.data.decode"), versions()["facenet-pytorch"]]
+    way = [code("veil.faces.align", "veil.faces.decode"), versions()["facenet-pytorch"]]
     return digest(way, size=8).encode()
 
 

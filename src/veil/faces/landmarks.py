@@ -5,8 +5,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from veil.pictures import to_pixels
-from veil.recognizers.dlib import packaged_model
+from veil.faces.pictures import to_pixels
+from veil.storage.packages import dlib_model
 from veil.types import Images
 
 POINTS = 68
@@ -22,7 +22,7 @@ class Landmarks:
 
     def __init__(self) -> None:
         self.detector = dlib.get_frontal_face_detector()
-        self.predictor = dlib.shape_predictor(str(packaged_model("shape_predictor_68_face_landmarks")))
+        self.predictor = dlib.shape_predictor(str(dlib_model("shape_predictor_68_face_landmarks")))
 
     @torch.no_grad()
     def __call__(self, images: Images) -> Shapes:

@@ -6,12 +6,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy import ndarray
 
-from veil.attacks.figures import Outcome
 from veil.data.photos import UNLABELLED
 from veil.errors import InputError
+from veil.evaluation.outcome import Outcome
 from veil.metrics.measure import Figure
 from veil.metrics.tail import RANK1_GAP, by_group
-from veil.store import Row
+from veil.storage.folders import Row
 
 FEWEST = 5  # people in a group; of fewer nothing can be said
 MOST = 12  # values of a label; one with more makes no groups

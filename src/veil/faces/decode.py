@@ -14,9 +14,8 @@ from numpy import ndarray
 from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.Image import Transpose
 
-from veil.data.photos import MAX_BYTES
-
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # none of which starts another program
+MAX_BYTES = 2**28  # of one file: more is an attack or a mistake, not a photo
 MAX_PIXELS = 100_000_000
 BACKGROUND = "white"  # behind transparent pixels
 TURNS = {  # EXIF orientation -> what makes it upright

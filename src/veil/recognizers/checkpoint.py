@@ -110,7 +110,7 @@ def refuse_another_split(recognizer: nn.Module, enrolment: Enrolment) -> None:
 
 def revision() -> str:
     """The last commit that changed Veil's source, `-dirty` where files differ from it; Veil's version without git."""
-    source = Path(__file__).parent
+    source = Path(__file__).parents[1]
     if shutil.which("git") is None:
         return version("veil")
 

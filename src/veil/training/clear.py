@@ -11,7 +11,7 @@ from veil.metrics.measure import Figure, Measure
 from veil.metrics.privacy import ACCURACY
 from veil.metrics.verification import TAR
 from veil.recognizers.whitebox import centroids
-from veil.store import Row
+from veil.storage.folders import Row
 from veil.training.held_out import of_people, true_accepts
 from veil.types import Identities
 

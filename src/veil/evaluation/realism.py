@@ -6,7 +6,7 @@ from typing import NamedTuple
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from veil.attacks.material import Material, first, identities
+from veil.evaluation.material import Material, first, identities
 from veil.metrics.frechet import FID, frechet_distance
 from veil.metrics.intervals import Interval
 from veil.metrics.measure import Figure

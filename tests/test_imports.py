@@ -1,0 +1,65 @@
+"""Who imports whom: down the list of rooms only, and never in a circle."""
+
+import ast
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import veil
+
+ROOT = Path(veil.__file__).parent
+ROOMS = (  # a module imports from its own room and from those below it
+    "cli sweep",
+    "tasks",
+    "training",
+    "report",
+    "attacks",
+    "evaluation",
+    "anonymization",
+    "maskers",
+    "inpainters",
+    "recognizers",
+    "data",
+    "metrics",
+    "faces",
+    "storage",
+    "config",
+    "types errors",
+)
+
+
+def imports() -> dict[str, set[str]]:
+    """Modules of Veil by name, and those of Veil that each imports, wherever in it."""
+    names = {}
+    for path in ROOT.rglob("*.py"):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        names[".".join(part for part in parts if part != "__init__")] = path
+    graph = {}
+    for name, path in names.items():
+        found = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "veil":
+                for alias in node.names:
+                    inside = f"{node.module}.{alias.name}".partition(".")[2]
+                    found.add(inside if inside in names else inside.rpartition(".")[0])
+        graph[name] = found - {name}
+    return graph
+
+
+def test_nothing_imports_in_a_circle() -> None:
+    try:
+        TopologicalSorter(imports()).prepare()
+    except CycleError as error:
+        pytest.fail(f"imports in a circle: {' -> '.join(error.args[1])}")
+
+
+def test_imports_go_down_the_rooms() -> None:
+    place = {room: level for level, rooms in enumerate(ROOMS) for room in rooms.split()}
+    upward = [
+        f"{name} -> {other}"
+        for name, others in imports().items()
+        for other in others
+        if name and other and place[name.partition(".")[0]] > place[other.partition(".")[0]]
+    ]
+    assert not upward
