@@ -92,6 +92,8 @@ def test_models_are_known_by_content_or_commit(tmp_path: Path, monkeypatch: pyte
     (folder / "unet").mkdir(parents=True)
     (folder / "unet" / "weights.safetensors").write_bytes(b"1")
     first = model(str(folder), None, cache)
+    (folder / "MODEL_CARD.md").write_text("What it is.")
+    assert model(str(folder), None, cache) == first
     (folder / "unet" / "weights.safetensors").write_bytes(b"2")
     assert model(str(folder), None, cache) != first
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))

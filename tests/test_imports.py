@@ -10,7 +10,7 @@ import veil
 
 ROOT = Path(veil.__file__).parent
 ROOMS = (  # a module imports from its own room and from those below it
-    "cli sweep",
+    "cli sweep api",
     "tasks",
     "training",
     "report",

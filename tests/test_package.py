@@ -98,7 +98,7 @@ def test_the_demo_runs_in_another_folder(run: Callable, cache: str, tmp_path: Pa
     done = run("veil", "masker=saliency", "ratio=0.25", f"cache={cache}")
     assert done.returncode == 0, done.stderr
     (measured,) = tmp_path.glob("outputs/att/saliency/face_diffusion/ratio=0.25/*/evaluation-*/metrics.json")
-    assert json.loads(measured.read_text())["metrics"]["check/coverage"]["value"] == 0.25
+    assert json.loads(measured.read_text())["figures"]["check/coverage"]["value"] == 0.25
 
 
 @pytest.mark.slow

@@ -1,11 +1,25 @@
-"""Veil: how much of a face must be repainted before nobody recognises the person, and what is lost by it."""
+"""Veil: how much of a face must be repainted before nobody recognises the person, and what is lost by it.
 
-__version__: str
+`veil.anonymize` and `veil.evaluate` do from Python what the command `veil` does; they are loaded when they are used.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from veil.api import anonymize, evaluate
+
+    __version__: str
+
+__all__ = ["__version__", "anonymize", "evaluate"]
 
 
-def __getattr__(name: str) -> str:
+def __getattr__(name: str) -> Any:
     if name == "__version__":
         from importlib.metadata import version
 
         return version("veil")
+    if name in ("anonymize", "evaluate"):
+        from veil import api
+
+        return getattr(api, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,6 +12,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
 from veil.errors import InputError
 
@@ -129,17 +130,27 @@ def conf_folder() -> Path:
     return carried if carried.exists() else package.parents[1] / "conf"
 
 
-def compose(*overrides: str, conf: str | Path | None = None) -> Config:
+def compose(*overrides: str, conf: str | Path | None = None, knobs: Mapping[str, Any] | None = None) -> Config:
     """What `veil <overrides>` hands to its task, for notebooks and scripts: `compose("masker=random", "seed=1")`.
 
     Args:
         conf: another folder with a `config.yaml`, instead of Veil's own.
+        knobs: values by dotted name, set as they are: no grammar of overrides, no quoting.
+
+    Raises InputError for a knob that does not exist.
 
     """
     with initialize_config_dir(str(Path(conf or conf_folder()).resolve()), version_base="1.3"):
         cfg = hydra_compose("config", overrides=list(overrides), return_hydra_config=True)
         HydraConfig.instance().set_config(cfg)
         task = cfg.copy()
+        for name, value in (knobs or {}).items():
+            try:
+                OmegaConf.update(task, name, value)
+            except (ConfigAttributeError, ConfigKeyError) as error:
+                raise InputError(
+                    f"{name} is no knob of these choices (`veil --cfg job` shows them), got {value!r}"
+                ) from error
         OmegaConf.set_struct(task, False)
         OmegaConf.set_readonly(task, False)
         del task["hydra"]

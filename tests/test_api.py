@@ -1,0 +1,46 @@
+"""Veil from Python is the command line's."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import veil
+from veil.errors import InputError
+
+
+@pytest.fixture
+def knobs(cache: str, tmp_path: Path) -> dict[str, Any]:
+    return {
+        "cache": cache,
+        "outputs": str(tmp_path / "a place, with = in its name"),
+        "judges": "none",
+        "controls": "none",
+        "trainer": "cpu",
+        "attacks": "none",
+        "split.gallery": 0.6,
+        "split.attackers": 0.0,
+    }
+
+
+def test_a_set_is_made_and_evaluated(photos: Path, knobs: dict[str, Any]) -> None:
+    made = veil.anonymize(photos, masker="random", inpainter="fill", ratio=0.5, **knobs)
+    assert len(made.rows()) == 12
+    stamp = (made.path / "probes" / "manifest.csv").stat().st_mtime_ns
+    results = veil.evaluate(photos, masker="random", inpainter="fill", ratio=0.5, **knobs)
+    assert (made.path / "probes" / "manifest.csv").stat().st_mtime_ns == stamp
+    assert results.figures["check/coverage"].value == 0.5
+    (written,) = made.path.glob("evaluation-*/metrics.json")
+    assert json.loads(written.read_text())["figures"]["utility/ssim"]["value"] == results.figures["utility/ssim"].value
+
+
+def test_what_the_command_line_refuses_is_refused(photos: Path, knobs: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=r"ratio is the share of the view to repaint, in \(0, 1\], got 25"):
+        veil.anonymize(photos, ratio=25, **knobs)
+    with pytest.raises(InputError, match=r"colour is no knob of these choices .* got 'red'"):
+        veil.anonymize(photos, colour="red", **knobs)
+    with pytest.raises(InputError, match=r"data\.root must be a folder or a zip"):
+        veil.anonymize(photos / "nowhere", inpainter="fill", masker="random", **knobs)
+    with pytest.raises(AttributeError, match="has no attribute 'anonymise'"):
+        _ = veil.anonymise
