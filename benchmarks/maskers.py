@@ -71,7 +71,9 @@ class Bench:
         self.judge, self.passes = held_out, Counter(white)
         keys = [*enrolment.gallery.keys, *enrolment.probes.keys]
         known = dict(zip(keys, torch.cat(tuple(clear[judge])), strict=True))
-        material = Material(self.side, sides[1], {judge: held_out}, {judge: known}, {}, judge, 0, self.stages)
+        material = Material(
+            self.side, sides[1], {judge: held_out}, {judge: known}, {}, judge, 0, self.stages, self.config.cache
+        )
         limits = limits_of_clear(material, judge)
         if FAR not in limits:
             raise InputError(f"split.probes must leave enough clear pairs for a FAR of {FAR}, got {list(limits)}")

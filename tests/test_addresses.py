@@ -44,6 +44,15 @@ def test_code_counts_and_comments_do_not(module: Path) -> None:
     assert "their_masker" not in sys.modules  # nothing was run to find that out
 
 
+def test_code_is_followed_into_what_a_users_module_imports(module: Path) -> None:
+    helper = module.with_name("their_helper.py")
+    helper.write_text("SIGN = 1\n")
+    first = rewritten(module, "def score", "from their_helper import SIGN\n\n\ndef score")
+    helper.write_text("SIGN = -1\n")
+    forget()
+    assert code("their_masker.score") != first
+
+
 def test_code_is_followed_through_what_veil_imports() -> None:
     found: dict[str, str] = {}
     fingerprint._collect("veil.maskers.gradcam", found)
@@ -96,7 +105,7 @@ def test_models_are_known_by_content_or_commit(tmp_path: Path, monkeypatch: pyte
     assert model(str(folder), None, cache) == first
     (folder / "unet" / "weights.safetensors").write_bytes(b"2")
     assert model(str(folder), None, cache) != first
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     assert model("somebody/model", None, cache) == ["somebody/model", None]
     refs = tmp_path / "hub" / "models--somebody--model" / "refs"
     refs.mkdir(parents=True)

@@ -53,6 +53,6 @@ def test_figures_of_data_without_labels_are_absent_with_the_reason() -> None:
     reason = "the list is not there"
     nobody = Side(FaceSet([], [], [], [], 0), FaceSet([], [], [], [], 0))
     judges = {"facenet": nn.Identity(), "dlib": nn.Identity()}
-    material = Material(nobody, nobody, judges, {}, {}, "facenet", 0, Stages())
+    material = Material(nobody, nobody, judges, {}, {}, "facenet", 0, Stages(), "")
     names = [f"{head}/{judge}/attributes" for judge in judges for head in ("utility", "clear")]
     assert {figure.name: figure.absent for figure in attributes(material, reason)} == dict.fromkeys(names, reason)

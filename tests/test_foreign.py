@@ -48,7 +48,9 @@ def test_pictures_that_change_nothing_are_what_no_inpainter_leaves(
     assert theirs["check/coverage"]["absent"] == theirs["utility/psnr_masked"]["absent"] == "the set has no masks"
     assert "no white box" in theirs["privacy/transfer_gap"]["absent"]
     assert evaluate(small_run(f"anonymized={same}", "split.attackers=0.34")) == folder
-    assert "same on folder" in (folder / "report.html").read_text().replace(" + another tool", "")
+    page = (folder / "report.html").read_text()
+    assert "same + another tool on folder</h1>" in page
+    assert "Of these pictures: the worst attack" in page
 
 
 def test_a_picture_of_another_size_is_cut_where_the_originals_face_is(
@@ -105,13 +107,13 @@ def test_crops_and_a_list_of_them(small_run: Configure, tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     listed = tmp_path / "list.csv"
     listed.write_text("key,path\n" + "".join(f"{row['key']},{(ours / row['result']).resolve()}\n" for row in rows))
-    theirs = figures(evaluate(small_run(f"anonymized={listed}", "attacks=none")))
+    theirs = figures(evaluate(small_run(f"anonymized={listed}", "anonymized_as=crops", "attacks=none")))
     for name in ("privacy/facenet/cosine", "utility/ssim"):
         assert theirs[name]["value"] == pytest.approx(figures(ours)[name]["value"])
     (ours / rows[0]["result"]).write_bytes(
         (ours / rows[1]["result"]).read_bytes()
     )  # the list is the same, not what it lists
-    again = figures(evaluate(small_run(f"anonymized={listed}", "attacks=none")))
+    again = figures(evaluate(small_run(f"anonymized={listed}", "anonymized_as=crops", "attacks=none")))
     assert again["privacy/facenet/cosine"]["value"] < theirs["privacy/facenet/cosine"]["value"]
 
 
@@ -123,6 +125,10 @@ def test_pictures_of_nobody_and_two_of_one_photo_are_refused(small_run: Configur
         match(tmp_path / "two", ["s1/1"])
     with pytest.raises(InputError, match=r"none of 2 pictures in .* is of a photo .* for example s9/1\.png"):
         match(tmp_path / "two", ["s9/1"])
+    for text in ("key\ns1/1\n", "key,path\ns1/1\n", "key,path\ns1/1,a.png\ns1/1,b.png\n", "key,path\n\xff,a\n"):
+        (tmp_path / "wrong.csv").write_bytes(text.encode("latin-1"))
+        with pytest.raises(InputError, match=r"columns key and path|several pictures are of 's1/1'|must be in UTF-8"):
+            match(tmp_path / "wrong.csv", ["s1/1"])
     for wrong in (tmp_path / "nowhere", tmp_path / "two" / "a" / "s1" / "1.png"):
         with pytest.raises(InputError, match=r"anonymized must be a folder of pictures, or a \.csv"):
             match(wrong, ["s1/1"])

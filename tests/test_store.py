@@ -116,6 +116,6 @@ def test_a_run_done_anew_says_what_changed(tmp_path: Path, capsys: pytest.Captur
         with RunFolder(str(tmp_path), Path(f"seed=0-{name}"), {}, parts).writing():
             pass
     RunFolder(str(tmp_path), Path("seed=0-c"), {}, {"data": "2", "masker": {"blur": 3}}).say_what_changed()
-    assert capsys.readouterr().out == "Done anew: since seed=0-b changed masker.blur\n"
+    assert capsys.readouterr().out == "Not done yet: seed=0-b differs in masker.blur\n"
     RunFolder(str(tmp_path), Path("elsewhere/seed=0-c"), {}, {"data": "2"}).say_what_changed()
     assert capsys.readouterr().out == ""

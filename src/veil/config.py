@@ -18,6 +18,7 @@ from veil.errors import InputError
 
 IMAGE_FORMATS = ("png", "jpg")
 ON_ERROR = ("raise", "skip")
+ANONYMIZED_AS = ("photos", "crops")
 FARS = (1e-2, 1e-3, 1e-4)  # for which thresholds are set
 REGIONS = ("eyes", "brows", "nose", "mouth", "jaw")  # what `keep` and `masker=landmarks` know: `veil.faces.regions`
 VIEW_SIZE = 160  # px, `veil.types.VIEW * CROP`; a cell must be a whole number of pixels
@@ -76,6 +77,7 @@ class Config:
     seed: int = 0
     split: Split = field(default_factory=Split)
     anonymized: str | None = None
+    anonymized_as: str = "photos"
     groups: list[str] | None = None
     attributes: bool = False
     batch_size: int = 16
@@ -98,6 +100,10 @@ class Config:
             raise InputError(f"ratio must be at least {0.5 / grid:.2g}, half a cell of {grid}, got {self.ratio}")
         if self.minimal is not None and self.minimal not in FARS:
             raise InputError(f"minimal is a false acceptance rate, null or one of {FARS}, got {self.minimal}")
+        if self.anonymized is not None and self.minimal is not None:
+            raise InputError(
+                f"minimal must be null with anonymized=, whose masks are another tool's, got {self.minimal}"
+            )
         for part in self.keep:
             if not (part in REGIONS if isinstance(part, str) else _is_box(part)):
                 raise InputError(
@@ -112,6 +118,8 @@ class Config:
             raise InputError(f"workers must be at least 0, got {self.workers}")
         if self.on_error not in ON_ERROR:
             raise InputError(f"on_error must be one of {ON_ERROR}, got {self.on_error!r}")
+        if self.anonymized_as not in ANONYMIZED_AS:
+            raise InputError(f"anonymized_as must be one of {ANONYMIZED_AS}, got {self.anonymized_as!r}")
         if self.image_format not in IMAGE_FORMATS:
             raise InputError(f"image_format must be one of {IMAGE_FORMATS}, got {self.image_format!r}")
 

@@ -30,7 +30,9 @@ class AnonymizedSet:
         if not (self.path / "config.yaml").exists():
             self.path.mkdir(parents=True, exist_ok=True)
             (self.path / "address.json").write_text(json.dumps(self.run.parts, indent=1))
-            (self.path / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(dict(self.run.config))))
+            partial = self.path / "config.partial"
+            partial.write_text(OmegaConf.to_yaml(OmegaConf.create(dict(self.run.config))))
+            partial.replace(self.path / "config.yaml")
 
     def role(self, name: str) -> "Role":
         """One of the roles, there already or not."""
@@ -54,7 +56,9 @@ class AnonymizedSet:
 
     def note(self, notes: Mapping[str, Any]) -> None:
         """Keep notes beside those that are there."""
-        (self.path / "notes.json").write_text(json.dumps(self.notes | dict(notes), indent=1))
+        partial = self.path / "notes.partial"
+        partial.write_text(json.dumps(self.notes | dict(notes), indent=1))
+        partial.replace(self.path / "notes.json")
 
 
 class Role:
@@ -72,23 +76,23 @@ class Role:
         there = {*known, *(row["key"] for row in self.rows()), *(row["key"] for row in self.run.rows())}
         return faces.select(index for index, key in enumerate(faces.keys) if key not in there)
 
-    def finish(self) -> None:
-        """Take in what was written since: files first, then the manifest that lists them."""
-        done = self.run.rows()
-        if not done:
-            return
-        for kind in KINDS:
-            (self.path / kind).mkdir(parents=True, exist_ok=True)
+    def finish(self) -> bool:
+        """Take in what was written since, files first, then the manifest; give whether there was any."""
+        known = {row["key"] for row in self.rows()}
+        done = [row for row in self.run.rows() if row["key"] not in known]
         for row in done:
             for file in filter(None, (row["original"], row["mask"], row["result"])):
+                (self.path / file).parent.mkdir(parents=True, exist_ok=True)
                 if (self.run.partial / file).exists():  # else a killed try has moved it
                     (self.run.partial / file).replace(self.path / file)
-        partial = self.path / "manifest.partial"
-        partial.mkdir(exist_ok=True)
-        write_manifest(partial, [*self.rows(), *done])
-        (partial / "manifest.csv").replace(self.path / "manifest.csv")
-        partial.rmdir()
-        shutil.rmtree(self.run.partial)
+        if done:
+            partial = self.path / "manifest.partial"
+            partial.mkdir(exist_ok=True)
+            write_manifest(partial, [*self.rows(), *done])
+            (partial / "manifest.csv").replace(self.path / "manifest.csv")
+            partial.rmdir()
+        shutil.rmtree(self.run.partial, ignore_errors=True)
+        return bool(done)
 
 
 class Writer:

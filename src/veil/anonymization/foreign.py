@@ -1,6 +1,7 @@
 """Pictures that another tool made of the data set's photos, as an anonymised set without masks."""
 
 import csv
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -41,9 +42,9 @@ def match(source: Path, keys: Sequence[str]) -> Matches:
     Raises InputError where `source` is neither, or no picture is of a photo.
     """
     if source.is_file() and source.suffix.lower() == ".csv":
-        with source.open(newline="", encoding="utf-8-sig") as file:
-            listed = {row.get("key", ""): source.parent / row.get("path", "") for row in csv.DictReader(file)}
-        pictures = {key: path for key, path in listed.items() if key in set(keys) and path.is_file()}
+        listed = _listed(source)
+        known = set(keys)
+        pictures = {key: path for key, path in listed.items() if key in known and path.is_file()}
         unmatched = [str(path) for key, path in listed.items() if key not in pictures]
     elif source.is_dir():
         pictures, unmatched = _by_path(source, set(keys))
@@ -55,6 +56,20 @@ def match(source: Path, keys: Sequence[str]) -> Matches:
             f"as its photo, for example {keys[0]}.png, or a .csv says which it is"
         )
     return Matches(pictures, unmatched)
+
+
+def _listed(source: Path) -> dict[str, Path]:
+    """Pictures by key, as a CSV lists them. Raises InputError for a missing column, or a key that comes twice."""
+    try:
+        rows = list(csv.DictReader(source.read_text(encoding="utf-8-sig").splitlines()))
+    except UnicodeDecodeError as error:
+        raise InputError(f"anonymized: {source} must be in UTF-8 ({error.reason})") from error
+    if not rows or not all(row.get("key") and row.get("path") for row in rows):
+        raise InputError(f"anonymized: {source} needs rows with the columns key and path")
+    repeated = [key for key, count in Counter(row["key"] for row in rows).items() if count > 1]
+    if repeated:
+        raise InputError(f"anonymized: several pictures are of {repeated[0]!r} in {source}")
+    return {row["key"]: source.parent / row["path"] for row in rows}
 
 
 def _by_path(source: Path, keys: set[str]) -> tuple[dict[str, Path], list[str]]:
@@ -79,6 +94,7 @@ def _by_path(source: Path, keys: set[str]) -> tuple[dict[str, Path], list[str]]:
 def adopt(
     made: AnonymizedSet,
     pictures: Mapping[str, Path],
+    kind: str,
     roles: Mapping[str, FaceSet],
     photos: Photos,
     people: list[str],
@@ -86,22 +102,23 @@ def adopt(
 ) -> dict[str, str]:
     """Cut the face out of each picture and keep it; give, by key, why others cannot be used.
 
-    Whole photos are cut where the *original's* face is, so that a tool that moves or removes faces is seen as it is.
+    Whole photos (`kind` is `photos`) are cut where the *original's* face is, so that a tool that moves or removes faces
+    is seen as it is; `crops` are taken as they are.
     """
     detector, refused = face_detector(), dict[str, str]()
     for name, faces in roles.items():
         role = made.role(name)
         missing = role.missing(faces, made.rows())
         todo = missing.select(index for index, key in enumerate(missing.keys) if key in pictures)
-        for kind in ("results", "original"):
-            (role.run.partial / kind).mkdir(parents=True, exist_ok=True)
+        for place in ("results", "original") if len(todo) else ():
+            (role.run.partial / place).mkdir(parents=True, exist_ok=True)
         with stages.bar(f"adopt {name}", len(todo)) as advance:
             for index, key in enumerate(todo.keys):
                 advance(1)
                 try:
                     original = decode(read_photo(photos[todo.numbers[index]].read))
                     picture = decode(read_file(pictures[key]))
-                    crop = cut(original, picture, detector)
+                    crop = whole_crop(picture) if kind == "crops" else cut(original, picture, detector)
                 except Unreadable as error:
                     refused[key] = str(error)
                     continue
@@ -110,13 +127,18 @@ def adopt(
     return refused
 
 
+def whole_crop(picture: Pixels) -> Pixels:
+    """A picture that is a crop already. Raises Unreadable where it has not a crop's size."""
+    if picture.shape[:2] != (CROP, CROP):
+        raise Unreadable(f"{picture.shape[1]} x {picture.shape[0]} px, where crops have {CROP} x {CROP}")
+    return picture
+
+
 def cut(original: Pixels, picture: Pixels, detector: MTCNN) -> Pixels:
-    """The crop of a picture, where the original's face is; a picture of a crop's size is a crop already.
+    """The crop of a picture, where the original's face is.
 
     Raises Unreadable where its proportions are not the original's.
     """
-    if picture.shape[:2] == (CROP, CROP) != original.shape[:2]:
-        return picture
     (height, width), (own_height, own_width) = original.shape[:2], picture.shape[:2]
     if abs(own_width * height / (own_height * width) - 1) > SAME_SHAPE:
         raise Unreadable(f"{own_width} x {own_height} px, where the photo has {width} x {height}: other proportions")

@@ -7,10 +7,9 @@ import pytorch_lightning as pl
 import torch
 
 from veil.faces.pictures import as_saved
-from veil.maskers.budget import budget
+from veil.maskers.budget import budget, covered
 from veil.maskers.keep import Part, protected
 from veil.maskers.minimal import COLUMNS, smallest_masks, unknown
-from veil.metrics.image import coverage
 from veil.recognizers.whitebox import WhiteBox
 from veil.storage.folders import Row
 from veil.storage.progress import Stages
@@ -89,7 +88,7 @@ class Anonymization(pl.LightningModule):
         painted, masks = self(faces)
         with self.stages.clock("encode"):
             anonymized = as_saved(painted, self.image_format)
-        rows: list[Row] = [{"requested": self.masking.ratio, "achieved": share} for share in coverage(masks).tolist()]
+        rows: list[Row] = [{"requested": self.masking.ratio, "achieved": share} for share in covered(masks).tolist()]
         if self.masking.minimal:
             for row, hidden in zip(rows, unknown(anonymized, faces.identities, self.whitebox), strict=True):
                 row |= zip(COLUMNS, (row["achieved"], float(hidden)), strict=True)

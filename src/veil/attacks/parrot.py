@@ -1,9 +1,9 @@
 """The attacker who runs our own pipeline and learns from what comes out."""
 
 from veil.attacks.adapt import adapt, separation
-from veil.data.faces import FaceSet, Side
+from veil.data.faces import FaceSet, Side, pictures
 from veil.errors import InputError
-from veil.evaluation.material import Attempt, Material, first, identities, needs, pictures, together
+from veil.evaluation.material import Attempt, Material, first, identities, needs, together
 from veil.metrics.comparison import Comparison
 from veil.types import Embeddings
 

@@ -1,9 +1,9 @@
 """The attacker who learns the way back from the anonymised face to the clear one."""
 
 from veil.attacks.rebuild import Rebuilder, rebuild, train_rebuilder
-from veil.data.faces import FaceSet, Side
+from veil.data.faces import FaceSet, Side, pictures
 from veil.errors import InputError
-from veil.evaluation.material import Attempt, Material, attempt, clear_comparison, identities, needs, pictures, together
+from veil.evaluation.material import Attempt, Material, attempt, clear_comparison, identities, needs, together
 from veil.metrics.comparison import Comparison
 from veil.types import Images
 

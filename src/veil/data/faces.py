@@ -15,7 +15,7 @@ from veil.data.split import attacker_people, face_seed, per_person, spread
 from veil.errors import InputError
 from veil.faces.crops import align
 from veil.storage.progress import Stages
-from veil.types import Faces
+from veil.types import Faces, Images
 
 
 class FaceSet(Dataset):
@@ -109,6 +109,11 @@ def join(faces: Sequence[Faces]) -> Faces:
     """One batch of several."""
     images, identities, seeds, keys = zip(*faces, strict=True)
     return Faces(torch.cat(images), torch.cat(identities), torch.cat(seeds), sum(keys, ()))
+
+
+def pictures(faces: FaceSet) -> Images:
+    """All at once."""
+    return join(list(faces.loader(32))).images
 
 
 def moved(faces: Faces, device: torch.device) -> Faces:

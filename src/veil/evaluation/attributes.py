@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 
 from veil.data.photos import UNLABELLED
 from veil.evaluation.material import ATTRIBUTES as PHOTOS
-from veil.evaluation.material import Material, together
+from veil.evaluation.material import Absent, Material, together
 from veil.metrics.intervals import bootstrap_mean
 from veil.metrics.measure import ANONYMISED, CLEAR, Figure, Measure
 from veil.types import Embeddings
@@ -41,7 +41,12 @@ def attributes(material: Material, unlabelled: str = UNLABELLED) -> list[Figure]
     found = []
     for place in places:
         judge = place["subject"]
-        learnt, tested = seen[place["condition"]](judge, known), material.clear(judge, probes).numpy()
+        try:
+            learnt = seen[place["condition"]](judge, known)
+        except Absent as error:
+            found.append(Figure(ATTRIBUTES, str(error), **place))
+            continue
+        tested = material.clear(judge, probes).numpy()
         shares = accuracies(learnt, known.labels, tested, probes.labels)
         if shares is None:
             reason = f"no attribute that {FEWEST} photos have and {FEWEST} lack, of the attacker's and clear"

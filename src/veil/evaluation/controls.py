@@ -83,5 +83,12 @@ def _embeddings(material: Material, inpainter: Inpainter, config: Any, cache: st
 
 def _path(recognizer: nn.Module, inpainter: Any, cache: str, faces: FaceSet) -> Path:
     crops = [crop.stem for crop in faces.crops]
-    parts = [settings(inpainter, cache), network_of(recognizer), code("veil.evaluation.controls"), crops, faces.seed]
+    parts = [
+        settings(inpainter, cache),
+        network_of(recognizer),
+        code("veil.evaluation.controls"),
+        crops,
+        list(faces.keys),
+        faces.seed,
+    ]
     return Path(cache).expanduser() / "controls" / f"{digest(parts)}.safetensors"

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from veil.types import Faces, Images
+from veil.types import Faces
 
 
 class Judge(nn.Module):
@@ -14,18 +14,15 @@ class Judge(nn.Module):
 
     Args:
         recognizer: images -> unit embeddings; the zero vector for a face that it does not find.
-        clear: its embedding of each clear probe, by key.
+        clear, anonymized: its embedding of each probe, by key, before and after.
 
     """
 
-    def __init__(self, recognizer: nn.Module, clear: Mapping[str, Tensor]) -> None:
+    def __init__(self, recognizer: nn.Module, clear: Mapping[str, Tensor], anonymized: Mapping[str, Tensor]) -> None:
         super().__init__()
-        self.recognizer, self.clear = recognizer, clear
+        self.recognizer, self.clear, self.anonymized = recognizer, clear, anonymized
 
-    def evidence(self, faces: Faces, anonymized: Images) -> dict[str, Any]:
+    def evidence(self, faces: Faces) -> dict[str, Any]:
         """What the privacy metrics take by name."""
-        after = self.recognizer(anonymized)
-        return {
-            "embeddings": torch.stack([self.clear[key] for key in faces.keys]).to(anonymized),
-            "anonymized_embeddings": after,
-        }
+        found = {"embeddings": self.clear, "anonymized_embeddings": self.anonymized}
+        return {name: torch.stack([seen[key] for key in faces.keys]).to(faces.images) for name, seen in found.items()}

@@ -1,4 +1,4 @@
-"""What an attacker works with: clear photos, our own anonymiser, recognisers."""
+"""What an attacker works with: clear photos, anonymised ones, recognisers."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -10,8 +10,9 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
-from veil.data.faces import FaceSet, Side, join
+from veil.data.faces import FaceSet, Side
 from veil.metrics.comparison import Comparison
+from veil.recognizers.embed import picture_embeddings
 from veil.storage.progress import Stages
 from veil.types import Embeddings, Identities, Images
 
@@ -21,7 +22,7 @@ Made = TypeVar("Made")
 
 
 class Absent(Exception):
-    """An anonymised photo that the set does not have."""
+    """Raised where the set does not have an anonymised photo that is asked for."""
 
 
 class Attempt(NamedTuple):
@@ -69,7 +70,8 @@ def needed_faces(
         return evaluation.gallery.select([]), attackers.probes.select([])
     known = together(attackers, theirs)
     for part in (first(attackers.gallery, gallery), attackers.probes):
-        known = known.union(part.select(index for index, key in enumerate(part.keys) if key not in set(known.keys)))
+        there = set(known.keys)
+        known = known.union(part.select(index for index, key in enumerate(part.keys) if key not in there))
     return first(evaluation.gallery, gallery), known
 
 
@@ -82,6 +84,7 @@ class Material:
         clear: embeddings of the clear photos, by judge and key.
         results: file of each anonymised photo, by key.
         whitebox: name of the white box.
+        cache: folder for the embeddings of anonymised pictures, kept by content.
 
     """
 
@@ -95,9 +98,11 @@ class Material:
         whitebox: str,
         seed: int,
         stages: Stages,
+        cache: str,
     ) -> None:
         self.evaluation, self.attackers = evaluation, attackers
         self.recognizers, self.whitebox, self.seed, self.stages = recognizers, whitebox, seed, stages
+        self.cache = cache
         self.results, self._clear = results, clear
         self._anonymized: dict[str, dict[str, Tensor]] = {name: {} for name in recognizers}
         self._made: dict[str, object] = {}
@@ -110,7 +115,9 @@ class Material:
         """The same faces, anonymised. Raises Absent where the set does not have them."""
         missing = [key for key in faces.keys if key not in self.results]
         if missing:
-            raise Absent(f"the set has no anonymised picture of {len(missing)} photos, {missing[0]!r} among them")
+            raise Absent(
+                f"the set has no anonymised picture of {len(missing)} of {len(faces)} photos that the attack takes"
+            )
         paths = [self.results[key] for key in faces.keys]
         return FaceSet(paths, faces.keys, faces.identities, faces.numbers, faces.seed)
 
@@ -120,7 +127,8 @@ class Material:
         missing = faces.select(index for index, key in enumerate(faces.keys) if key not in seen)
         if len(missing):
             results = self.anonymize(missing)
-            seen |= zip(results.keys, self.embed(self.recognizers[judge], results, f"attack {judge}"), strict=True)
+            found = picture_embeddings(self.recognizers[judge], results, self.cache, self.stages, f"attack {judge}")
+            seen |= zip(results.keys, found, strict=True)
         return torch.stack([seen[key] for key in faces.keys])
 
     @torch.no_grad()
@@ -140,11 +148,6 @@ class Material:
         if name not in self._made:
             self._made[name] = make()
         return self._made[name]  # type: ignore[return-value]
-
-
-def pictures(faces: FaceSet) -> Images:
-    """All at once."""
-    return join(list(faces.loader(BATCH))).images
 
 
 def identities(faces: FaceSet) -> Identities:

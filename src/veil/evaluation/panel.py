@@ -84,7 +84,7 @@ class Panel(nn.Module):
                 evidence: dict[str, Any] = shared
             else:
                 with self.stages.clock(f"judge {name}"):
-                    evidence = self._evidence(name, faces, anonymized)
+                    evidence = self._evidence(name, faces)
             with self.stages.clock("measure"):
                 columns |= values(name, metrics, identities=faces.identities, **evidence)
             if name == self.whitebox_name:
@@ -101,10 +101,10 @@ class Panel(nn.Module):
             for index in range(len(faces.keys))
         ]
 
-    def _evidence(self, name: str, faces: Faces, anonymized: Images) -> dict[str, Any]:
+    def _evidence(self, name: str, faces: Faces) -> dict[str, Any]:
         judge = self.judges[name]
         assert isinstance(judge, Judge)
-        evidence = judge.evidence(faces, anonymized)
+        evidence = judge.evidence(faces)
         if name == self.whitebox_name:
             evidence["logits"] = self.whitebox.logits(evidence["embeddings"])
             evidence["anonymized_logits"] = self.whitebox.logits(evidence["anonymized_embeddings"])
@@ -119,7 +119,7 @@ def values(subject: str, metrics: Iterable[PerFace], **evidence: Any) -> dict[st
     """Each metric's value for each face of a batch, by its figure's name; the means are taken at the run's end."""
     columns: dict[str, list[float]] = {}
     for metric in metrics:
-        if not {"identities", *evidence} >= set(metric.takes):
+        if "masks" in metric.takes and "masks" not in evidence:
             continue
         metric.reset()
         metric.update(**evidence)

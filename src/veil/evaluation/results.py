@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from veil.errors import InputError
-from veil.metrics.measure import Figure, Measure, by_name
+from veil.metrics.measure import ANONYMISED, Figure, Measure, by_name
 
 SCHEMA = 2  # of metrics.json; files of another one are refused
 
@@ -90,6 +90,6 @@ def column_names(figures: Iterable[Figure], measure: Measure, subjects: Mapping[
         for figure in figures
         if figure.measure.name == measure.name
         and figure.subject in subjects
-        and figure.condition == "anonymised"
+        and figure.condition == ANONYMISED
         and not figure.group
     ]

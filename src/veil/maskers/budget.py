@@ -61,3 +61,8 @@ def _check_room(count: int, taken: Bool[Tensor, "b cells"], ratio: float) -> Non
             f"ratio must leave room for keep: at most {left / cells:.3g} where keep spares {cells - left} of the "
             f"{cells} cells of a face, got {ratio}"
         )
+
+
+def covered(masks: Masks) -> Float[Tensor, " b"]:
+    """Masked share of the view, as achieved, in [0, 1]."""
+    return view(masks).double().mean(dim=(1, 2, 3))

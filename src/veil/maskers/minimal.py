@@ -7,21 +7,10 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from veil.maskers.budget import budget
-from veil.metrics.measure import Measure, name_of
 from veil.recognizers.whitebox import WhiteBox
 from veil.types import Faces, Identities, Images, Masks, Scores, pick, view
 
-RATIO = Measure(
-    "ratio",
-    "masked share of each face's square, as small as hides it from the white boxes",
-    "minimal",
-    "share",
-    (0, 1),
-    better="lower",
-    prominence=1,
-)
-HIDDEN = Measure("hidden", "no white box takes the face for its person", "minimal", "share", (0, 1), "higher", 1)
-COLUMNS = (name_of(RATIO), name_of(HIDDEN))  # of the manifest
+COLUMNS = ("minimal/ratio", "minimal/hidden")  # of the manifest
 
 
 def smallest_masks(

@@ -15,7 +15,7 @@ from torchmetrics.functional.image import (
 )
 from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
-from veil.metrics.measure import Measure, measured, where
+from veil.metrics.measure import ANONYMISED, Measure, measured, where
 from veil.types import Images, Masks, view
 
 # The paper's exponents of its first four scales, to sum to 1. Its fifth needs more than 160 px, the view's side: in
@@ -151,7 +151,7 @@ class LPIPS:
         bounds=(0, None),
         better="lower",
     )
-    asked, condition = "picture", "anonymised"
+    asked, condition = "picture", ANONYMISED
 
     def __init__(self, network: Literal["alex", "vgg", "squeeze"] = "alex") -> None:
         try:

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, TypeVar
 
@@ -40,13 +40,13 @@ class Measure:
     """
 
     name: str
-    meaning: str
+    meaning: str = field(compare=False)  # another sentence is the same measure
     kind: Literal["privacy", "utility", "check", "minimal"]
-    form: Form = "number"
-    bounds: tuple[float | None, float | None] = (None, None)
-    better: Literal["higher", "lower", ""] = ""
-    prominence: int = 0
-    undefined: str = "no face that it concerns"
+    form: Form = field(default="number", compare=False)
+    bounds: tuple[float | None, float | None] = field(default=(None, None), compare=False)
+    better: Literal["higher", "lower", ""] = field(default="", compare=False)
+    prominence: int = field(default=0, compare=False)
+    undefined: str = field(default="no face that it concerns", compare=False)
 
     def text(self, value: float) -> str:
         """The value with its unit: `71.2 %`, `20.4 dB`, `0.460`."""
@@ -148,7 +148,7 @@ def by_name(figures: Iterable[Figure]) -> dict[str, Figure]:
 
 def percent(share: float) -> str:
     """0.7125 -> `71.2 %`, 0.5 -> `50 %`; never rounded to 0 or 100 % when it is neither."""
-    for digits in (1, 2):
+    for digits in range(1, 10):
         text = f"{100 * share:.{digits}f}"
         if share in (0, 1) or float(text) not in (0, 100):
             break
@@ -186,7 +186,6 @@ class PerFace(Metric):
     """
 
     full_state_update = False
-    higher_is_better: bool | None = None
     values: list[Tensor]
     identities: list[Tensor]
 

@@ -1,5 +1,6 @@
 """Clear embeddings, computed once for a recogniser and a set of faces."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,14 +17,25 @@ from veil.types import Embeddings
 BATCH = 32  # fixed, so that the embeddings do not depend on a run's batch size
 
 
-@torch.no_grad()
 def clear_embeddings(recognizer: nn.Module, faces: FaceSet, cache: str, stages: Stages, label: str) -> Embeddings:
-    """Embeddings of clear crops, on the CPU; kept by the recogniser's fingerprint and the crops' contents.
+    """Embeddings of clear crops, on the CPU; a crop's name is the digest of its photo and of how it was cut."""
+    return _embeddings(recognizer, faces, [crop.stem for crop in faces.crops], cache, stages, label)
 
-    What is missing is computed in batches; a kill costs one. Processes that embed at once take turns.
+
+def picture_embeddings(recognizer: nn.Module, faces: FaceSet, cache: str, stages: Stages, label: str) -> Embeddings:
+    """Embeddings of pictures by what their files hold, on the CPU."""
+    names = [hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest() for path in faces.crops]
+    return _embeddings(recognizer, faces, names, cache, stages, label)
+
+
+@torch.no_grad()
+def _embeddings(
+    recognizer: nn.Module, faces: FaceSet, names: Sequence[str], cache: str, stages: Stages, label: str
+) -> Embeddings:
+    """Read from the cache by name and the recogniser's fingerprint; what is missing is computed in batches, and a kill
+    costs one. Processes that embed at once take turns.
     """
     store = VectorStore(Path(cache).expanduser() / "embeddings" / network_of(recognizer))
-    names = [crop.stem for crop in faces.crops]
     known = store.rows()
     missing = [index for index, name in enumerate(names) if name not in known]
     if missing:
@@ -44,7 +56,7 @@ def clear_embeddings(recognizer: nn.Module, faces: FaceSet, cache: str, stages: 
 class VectorStore:
     """Vectors by name, in two files that only grow: `names` (16 bytes each) and `vectors-<width>` (float32).
 
-    A vector is written before its name, so what a kill leaves half-known is unknown.
+    A vector is written before its name: after a kill, one without a name is not found, and is overwritten.
     """
 
     def __init__(self, folder: Path) -> None:

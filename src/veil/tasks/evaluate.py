@@ -1,5 +1,6 @@
 """Stage 2: attack an anonymised set and measure what is left. Makes the set first, if it is not there."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from pytorch_lightning.callbacks import LambdaCallback
 
 from veil.anonymization.anonymized_set import AnonymizedSet
 from veil.config import Config, held_out
+from veil.data.faces import FaceSet
 from veil.evaluation.attributes import attributes
 from veil.evaluation.campaign import campaign
 from veil.evaluation.controls import controls
@@ -17,7 +19,7 @@ from veil.evaluation.judge import Judge
 from veil.evaluation.material import Material
 from veil.evaluation.module import Evaluation, Pairs
 from veil.evaluation.outcome import RANK1
-from veil.evaluation.panel import Panel, assign
+from veil.evaluation.panel import Panel
 from veil.evaluation.realism import realism
 from veil.evaluation.results import read_results
 from veil.metrics.measure import NAIVE, Figure
@@ -34,22 +36,25 @@ from veil.types import Faces
 def evaluate(config: Config) -> Path:
     """Make the run's folder, or find it; print its figures."""
     setup = Setup(config)
-    run = evaluation_folder(config, set_place(setup))
+    run = evaluation_folder(config, set_place(setup), len(setup.enrolment.unreadable))
     with run.claimed():
         if run.complete:
             console.print(f"Found the finished run in {run.path}", soft_wrap=True)
         else:
             chosen_labels(setup.sides[0].probes.labels, config.groups, setup.enrolment.unlabelled)  # or refused
+            _ = setup.measuring  # a wrong knob is told before hours of repainting
             made = anonymized_set(setup) if config.anonymized is None else adopted_set(setup)
             run.say_what_changed()
             _make(setup, made, run)
-            name = f"{config.choices.masker}-{config.choices.inpainter}-{config.ratio:g}"
-            publish(instantiate(config.logger)(name=name), run)
+            choices = run.config["choices"]
+            ratio = "" if run.config["ratio"] is None else f"-{config.ratio:g}"
+            publish(instantiate(config.logger)(name=f"{choices['masker']}-{choices['inpainter']}{ratio}"), run)
     results = read_results(run.path)
     console.print(metrics_table(results))
     for flag in results.flags:
         console.print(f"[bold yellow]flag[/]: {flag}")
-    console.print(f"Pictures: {run.path.parent / 'samples.png'}", soft_wrap=True)
+    if config.anonymized is None:
+        console.print(f"Pictures: {run.path.parent / 'samples.png'}", soft_wrap=True)
     console.print(f"Results:  {run.path.parent / 'probes' / 'results'}", soft_wrap=True)
     console.print(f"Report:   {run.path / 'report.html'}", soft_wrap=True)
     return run.path
@@ -58,12 +63,7 @@ def evaluate(config: Config) -> Path:
 def _make(setup: Setup, made: AnonymizedSet, run: RunFolder) -> None:
     """Measure face by face, attack, conclude."""
     config, stages, name = setup.config, setup.stages, setup.name
-    with stages.clock("set-up"):
-        attacks, floors = instantiate(config.attacks), instantiate(config.controls)
-        features = {network: part.to(setup.device) for network, part in instantiate(config.features).items()}
-        judges, missing = setup.judges
-        recognizers = {name: setup.recognizer, **judges}
-        asked = assign(instantiate(config.metrics), name, list(judges))
+    recognizers, missing, features, attacks, floors, asked = setup.measuring
     enrolment, (evaluation, attackers) = setup.enrolment, setup.sides
     keys = [*enrolment.gallery.keys, *enrolment.probes.keys]
     known = {
@@ -73,15 +73,17 @@ def _make(setup: Setup, made: AnonymizedSet, run: RunFolder) -> None:
     done = made.rows()
     results = {key: made.path / row["result"] for key, row in done.items()}
     asked_for = len(evaluation.probes)
-    there = [index for index, key in enumerate(evaluation.probes.keys) if key in results]
-    evaluation = evaluation._replace(probes=evaluation.probes.select(there))
+    evaluation, attackers = (side._replace(probes=_there(side.probes, results)) for side in (evaluation, attackers))
     with run.writing() as folder:
-        panel_judges = {judge: Judge(recognizer, known[judge]) for judge, recognizer in recognizers.items()}
+        material = Material(evaluation, attackers, recognizers, known, results, name, config.seed, stages, config.cache)
+        panel_judges = {}
+        for judge, recognizer in recognizers.items():
+            seen = dict(zip(evaluation.probes.keys, material.anonymized(judge, evaluation.probes), strict=True))
+            panel_judges[judge] = Judge(recognizer, known[judge], seen)
         panel = Panel(setup.whitebox, name, panel_judges, asked, enrolment.people, stages)
         masks = {key: made.path / row["mask"] for key, row in done.items() if row["mask"]}
         rows = _measure(setup, run, panel, Pairs(evaluation.probes, results, masks), done)
         panel.to(setup.device)  # Lightning leaves it on the CPU
-        material = Material(evaluation, attackers, recognizers, known, results, name, config.seed, stages)
         findings = campaign(material, attacks, held_out(asdict(config)), config.groups)
         found = [*findings.figures, *controls(material, floors, config.controls, config.cache)]
         found += realism(material, features)
@@ -102,8 +104,13 @@ def _make(setup: Setup, made: AnonymizedSet, run: RunFolder) -> None:
             stages,
             same_for_every_seed=made.notes["same_for_every_seed"],
             trained_on=trained,
-            missing=asked_for - len(there),
+            missing=asked_for - len(evaluation.probes),
         )
+
+
+def _there(faces: FaceSet, results: Mapping[str, Path]) -> FaceSet:
+    """Those that the set has: another tool may have left some out."""
+    return faces.select(index for index, key in enumerate(faces.keys) if key in results)
 
 
 def _measure(setup: Setup, run: RunFolder, panel: Panel, pairs: Pairs, made: dict[str, Row]) -> list[Row]:

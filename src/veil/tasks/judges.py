@@ -8,9 +8,8 @@ from hydra.utils import instantiate
 from torch import nn
 
 from veil.config import Config
-from veil.data.faces import FaceSet
+from veil.data.faces import FaceSet, pictures
 from veil.errors import InputError
-from veil.evaluation.material import pictures
 from veil.recognizers.eigenfaces import Eigenfaces
 
 

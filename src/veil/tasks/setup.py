@@ -2,6 +2,7 @@
 
 import functools
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from hydra.utils import instantiate
@@ -12,6 +13,10 @@ from veil.anonymization.module import Masker
 from veil.config import Config
 from veil.data.faces import Enrolment, Side, divide
 from veil.data.splitfile import checksum
+from veil.errors import InputError
+from veil.evaluation.campaign import Attack
+from veil.evaluation.panel import Asked, assign
+from veil.metrics.measure import WORST
 from veil.recognizers.checkpoint import refuse_another_split
 from veil.recognizers.whitebox import WhiteBox
 from veil.storage.folders import opened_lock, split_folder
@@ -22,6 +27,17 @@ from veil.tasks.judges import available, fit_classical, other_judges
 from veil.tasks.prepare import prepared
 from veil.tasks.whitebox import asking_masker, enrolled_whitebox, mixed_precision
 from veil.types import Inpainter
+
+
+class Measuring(NamedTuple):
+    """What stage 2 measures with, as the config names it."""
+
+    recognizers: dict[str, nn.Module]  # the white box first
+    missing: dict[str, str]  # judges that cannot be had, and why
+    features: dict[str, nn.Module]
+    attacks: dict[str, Attack]
+    controls: dict[str, Inpainter]
+    asked: Asked
 
 
 class Setup:
@@ -79,6 +95,26 @@ class Setup:
         """The judges beside the white box; and why others cannot be had."""
         judges, missing = available(other_judges(self.config, self.name))
         return self._ready(judges), missing
+
+    @functools.cached_property
+    def measuring(self) -> Measuring:
+        """What stage 2 measures with. Raises InputError for two of one name."""
+        with self.stages.clock("set-up"):
+            judges, missing = self.judges
+            features = instantiate(self.config.features)
+            repeated = {WORST, self.name, *judges} & set(features) | {WORST} & {self.name, *judges}
+            if repeated:
+                raise InputError(
+                    f"judges and features must have names of their own, none of them `{WORST}`: {repeated}"
+                )
+            return Measuring(
+                {self.name: self.recognizer, **judges},
+                missing,
+                {name: network.to(self.device) for name, network in features.items()},
+                instantiate(self.config.attacks),
+                instantiate(self.config.controls),
+                assign(instantiate(self.config.metrics), self.name, list(judges)),
+            )
 
     @functools.cached_property
     def whitebox(self) -> WhiteBox:

@@ -23,7 +23,7 @@ from veil.recognizers.embed import clear_embeddings
 from veil.report.loggers import publish
 from veil.storage.folders import verification_folder, write_csv
 from veil.storage.progress import Stages, console
-from veil.tasks.finetune import quiet_lightning
+from veil.tasks.fit import quiet_lightning
 from veil.tasks.judges import available, fit_classical, other_judges
 from veil.tasks.prepare import prepared
 
