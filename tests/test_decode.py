@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from veil.data import decode as module
 from veil.data.photos import read_file
+from veil.faces import decode as module
 from veil.faces.decode import Unreadable, decode, read_photo
 
 RAMP = np.linspace(0, 255, 64 * 48).round().astype(np.uint8).reshape(48, 64)

@@ -183,7 +183,7 @@ def test_two_processes_make_one_result(photos: Path, tmp_path: Path, cache: str)
 
 def _align_and_die(photos: Path, cache: Path) -> None:
     """Kill this process hard before its twelfth crop is kept."""
-    from veil.data import crops as module
+    from veil.faces import crops as module
 
     real = module.crop_face
 
