@@ -36,7 +36,7 @@ def test_curves_of_maskers_go_through_the_figures_of_runs(cache: str, tmp_path: 
         assert figures["mean_cosine"]["value"] == pytest.approx(mean)
     runs, curves = (
         printed("benchmarks/masker_tables.py", kind, tmp_path / folder)
-        for kind, folder in (("runs", "evaluate"), ("curves", "curves"))
+        for kind, folder in (("runs", "att"), ("curves", "curves"))
     )
     assert f"| 0.1 | `t_zone` | {measured['privacy/facenet/rank1']['value']:.2f} (" in runs
     assert f"| `t_zone` | {curve['smallest_ratio']['value']:.2f} (" in curves
