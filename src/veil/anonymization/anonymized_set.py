@@ -115,18 +115,18 @@ class Writer:
         for index, (row, (original, mask, result)) in enumerate(zip(rows, pictures, strict=True)):
             label = int(faces.identities[index])
             who = {"key": faces.keys[index], "person": self.people[label], "label": label}
-            files = self.files(faces.keys[index], label)
+            files = file_names(self.numbers[faces.keys[index]], label, self.image_format)
             save(original, folder / files["original"])
             save(mask, folder / files["mask"])
             save(result, folder / files["result"])
             done.append(who | {"seed": int(faces.seeds[index])} | row | files)
         self.role.run.add(done)
 
-    def files(self, key: str, label: int) -> dict[str, str]:
-        """Where a face's pictures go; masks are always lossless."""
-        number = self.numbers[key]
-        return {
-            "original": f"original/{number}-img-label-{label}.{self.image_format}",
-            "mask": f"masks/{number}-masks-label-{label}.png",
-            "result": f"results/{number}-generated-label-{label}.{self.image_format}",
-        }
+
+def file_names(number: int, label: int, image_format: str) -> dict[str, str]:
+    """Where a face's pictures go in its role; masks are always lossless."""
+    return {
+        "original": f"original/{number}-img-label-{label}.{image_format}",
+        "mask": f"masks/{number}-masks-label-{label}.png",
+        "result": f"results/{number}-generated-label-{label}.{image_format}",
+    }

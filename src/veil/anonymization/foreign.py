@@ -11,7 +11,7 @@ from facenet_pytorch import MTCNN
 from jaxtyping import UInt8
 from numpy import ndarray
 
-from veil.anonymization.anonymized_set import AnonymizedSet
+from veil.anonymization.anonymized_set import AnonymizedSet, file_names
 from veil.data.faces import FaceSet
 from veil.data.photos import SUFFIXES, Photos, read_file
 from veil.errors import InputError
@@ -152,10 +152,7 @@ def cut(original: Pixels, picture: Pixels, detector: MTCNN) -> Pixels:
 
 def _kept(folder: Path, faces: FaceSet, index: int, crop: Pixels, people: list[str]) -> Row:
     face, number, label = faces[index], faces.numbers[index], faces.identities[index]
-    files = {
-        "original": f"original/{number}-img-label-{label}.png",
-        "result": f"results/{number}-generated-label-{label}.png",
-    }
+    files = file_names(number, label, "png")
     save(to_pixels(face.images)[0], folder / files["original"])
     save(crop, folder / files["result"])
     who = {"key": faces.keys[index], "person": people[label], "label": label, "seed": int(face.seeds[0])}

@@ -15,9 +15,7 @@ from veil.data.known import known_people
 from veil.errors import InputError
 from veil.evaluation.material import needed_faces
 from veil.faces.pictures import sample_sheet
-from veil.inpainters.pipeline import packaged_model
-from veil.storage.fingerprint import content, digest
-from veil.storage.folders import Row, RunFolder, foreign_folder, set_folder
+from veil.storage.folders import Row
 from veil.storage.progress import console
 from veil.tasks.setup import Setup
 
@@ -31,21 +29,9 @@ def anonymize(config: Config) -> Path:
     return made.path
 
 
-def set_place(setup: Setup) -> RunFolder:
-    """Where the set of this config lies, now or later."""
-    config = setup.config
-    if config.anonymized is None:
-        name = config.inpainter.get("model")
-        if name and not Path(packaged_model(str(name))).expanduser().exists():
-            _ = setup.painter  # a model of the hub has its commit once it was downloaded
-        return set_folder(config, setup.data)
-    found = {key: content(path, config.cache) for key, path in setup.matches.pictures.items()}
-    return foreign_folder(config, setup.data, digest(found))
-
-
 def anonymized_set(setup: Setup) -> AnonymizedSet:
     """The set of this config, with every photo that the evaluation asks for; what is there already is not repainted."""
-    made = AnonymizedSet(set_place(setup))
+    made = AnonymizedSet(setup.place)
     with made.run.claimed(wait=True):
         if not made.path.exists():
             made.run.say_what_changed()
@@ -67,7 +53,7 @@ def anonymized_set(setup: Setup) -> AnonymizedSet:
 def adopted_set(setup: Setup) -> AnonymizedSet:
     """The set of `anonymized=`: pictures that another tool made, cut where the originals' faces are."""
     config, enrolment, matches = setup.config, setup.enrolment, setup.matches
-    made = AnonymizedSet(set_place(setup))
+    made = AnonymizedSet(setup.place)
     with made.run.claimed(wait=True):
         made.begin()
         roles = _everything(setup)

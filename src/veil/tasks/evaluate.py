@@ -27,7 +27,7 @@ from veil.report.loggers import publish
 from veil.report.tables import metrics_table
 from veil.storage.folders import Row, RunFolder, evaluation_folder
 from veil.storage.progress import console
-from veil.tasks.anonymize import adopted_set, anonymized_set, set_place
+from veil.tasks.anonymize import adopted_set, anonymized_set
 from veil.tasks.conclude import Evidence, conclude, keep_rebuilt, trained_on
 from veil.tasks.setup import Setup
 from veil.types import Faces
@@ -36,7 +36,7 @@ from veil.types import Faces
 def evaluate(config: Config) -> Path:
     """Make the run's folder, or find it; print its figures."""
     setup = Setup(config)
-    run = evaluation_folder(config, set_place(setup), len(setup.enrolment.unreadable))
+    run = evaluation_folder(config, setup.place, len(setup.enrolment.unreadable))
     with run.claimed():
         if run.complete:
             console.print(f"Found the finished run in {run.path}", soft_wrap=True)

@@ -16,10 +16,12 @@ from veil.data.splitfile import checksum
 from veil.errors import InputError
 from veil.evaluation.campaign import Attack
 from veil.evaluation.panel import Asked, assign
+from veil.inpainters.pipeline import packaged_model
 from veil.metrics.measure import WORST
 from veil.recognizers.checkpoint import refuse_another_split
 from veil.recognizers.whitebox import WhiteBox
-from veil.storage.folders import opened_lock, split_folder
+from veil.storage.fingerprint import content, digest
+from veil.storage.folders import RunFolder, foreign_folder, opened_lock, set_folder, split_folder
 from veil.storage.progress import Stages
 from veil.tasks.fit import quiet_lightning
 from veil.tasks.head import Clear, embed_both
@@ -79,6 +81,17 @@ class Setup:
         """The pictures of `anonymized=`."""
         keys = [*self.enrolment.gallery.keys, *self.enrolment.probes.keys]
         return match(Path(str(self.config.anonymized)).expanduser(), keys)
+
+    @functools.cached_property
+    def place(self) -> RunFolder:
+        """Where the anonymised set of this config lies, now or later."""
+        if self.config.anonymized is None:
+            name = self.config.inpainter.get("model")
+            if name and not Path(packaged_model(str(name))).expanduser().exists():
+                _ = self.painter  # a model of the hub has its commit once it was downloaded
+            return set_folder(self.config, self.data)
+        found = {key: content(path, self.config.cache) for key, path in self.matches.pictures.items()}
+        return foreign_folder(self.config, self.data, digest(found))
 
     @functools.cached_property
     def device(self) -> torch.device:
