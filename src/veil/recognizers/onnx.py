@@ -146,7 +146,7 @@ class Graph(nn.Module):
         faces = np.zeros((self.batch or 2, 3, self.input_size, self.input_size))
         try:
             numbers = self._run(faces)
-        except Exception as error:  # ONNX Runtime's have no common class
+        except _runtime_errors() as error:
             raise InputError(
                 f"file must be a network that runs on {len(faces)} faces of input_size={self.input_size} px, got "
                 f"{file}: {error}"
@@ -156,6 +156,13 @@ class Graph(nn.Module):
                 f"file must be a network with an output (b, d), got {numbers.shape} for {len(faces)} faces from {file}"
             )
         return numbers.shape[1]
+
+
+def _runtime_errors() -> tuple[type[Exception], ...]:
+    """What ONNX Runtime raises; its errors have no common class below Exception."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    return tuple(kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception))
 
 
 def _session(file: str) -> Any:
@@ -173,7 +180,7 @@ def _session(file: str) -> Any:
     options.log_severity_level = 3  # errors: graphs that declare an output of 1 face and give more warn at each call
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's have no common class
+    except _runtime_errors() as error:
         raise InputError(f"file must be an ONNX file that ONNX Runtime can read, got {file!r}: {error}") from error
 
 
