@@ -30,6 +30,7 @@ from veil.faces.pictures import as_saved
 from veil.metrics.comparison import Comparison, recognition
 from veil.metrics.intervals import bootstrap_mean
 from veil.metrics.needed import smallest_ratio
+from veil.recognizers.embed import Embedder
 from veil.storage.progress import Stages
 from veil.tasks.fit import quiet_lightning
 from veil.tasks.head import embed_both
@@ -72,7 +73,14 @@ class Bench:
         keys = [*enrolment.gallery.keys, *enrolment.probes.keys]
         known = dict(zip(keys, torch.cat(tuple(clear[judge])), strict=True))
         material = Material(
-            self.side, sides[1], {judge: held_out}, {judge: known}, {}, judge, 0, self.stages, self.config.cache
+            self.side,
+            sides[1],
+            {judge: Embedder(judge, held_out, self.config.cache, self.stages)},
+            {judge: known},
+            {},
+            judge,
+            0,
+            self.stages,
         )
         limits = limits_of_clear(material, judge)
         if FAR not in limits:

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from veil.storage import fingerprint
-from veil.storage.fingerprint import code, content, digest, model, settings, unlike, weights_of
+from veil.storage.fingerprint import code, content, digest, model, settings, unlike
+from veil.storage.networks import weights_of
 
 
 @pytest.fixture

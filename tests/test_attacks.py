@@ -17,7 +17,7 @@ from veil.errors import InputError
 from veil.metrics.comparison import best_matches
 from veil.recognizers.dlib import Dlib
 from veil.recognizers.facenet import FaceNet
-from veil.storage.fingerprint import weights_of
+from veil.storage.networks import weights_of
 from veil.storage.progress import Stages
 from veil.types import Images, view
 

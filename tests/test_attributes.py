@@ -1,5 +1,7 @@
 """Balanced accuracy against scikit-learn's; what cannot be learnt is absent."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from torch.nn import functional as F
 from veil.data.faces import FaceSet, Side
 from veil.evaluation.attributes import accuracies, attributes
 from veil.evaluation.material import Material
+from veil.recognizers.embed import Embedder
 from veil.storage.progress import Stages
 
 
@@ -49,10 +52,10 @@ def test_a_rare_attribute_is_left_out() -> None:
     assert accuracies(learnt, {"age": labels["age"]}, tested.numpy(), truth) is None
 
 
-def test_figures_of_data_without_labels_are_absent_with_the_reason() -> None:
+def test_figures_of_data_without_labels_are_absent_with_the_reason(tmp_path: Path) -> None:
     reason = "the list is not there"
     nobody = Side(FaceSet([], [], [], [], 0), FaceSet([], [], [], [], 0))
-    judges = {"facenet": nn.Identity(), "dlib": nn.Identity()}
-    material = Material(nobody, nobody, judges, {}, {}, "facenet", 0, Stages(), "")
+    judges = {name: Embedder(name, nn.Identity(), str(tmp_path), Stages()) for name in ("facenet", "dlib")}
+    material = Material(nobody, nobody, judges, {}, {}, "facenet", 0, Stages())
     names = [f"{head}/{judge}/attributes" for judge in judges for head in ("utility", "clear")]
     assert {figure.name: figure.absent for figure in attributes(material, reason)} == dict.fromkeys(names, reason)

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from veil.data.celeba import celeba
+from veil.data.header import stamps
 from veil.data.known import digest_of, known_people
 from veil.data.photos import Photos
-from veil.data.splitfile import stamps
 from veil.errors import InputError
 
 Files = dict[str, bytes]

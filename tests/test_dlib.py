@@ -14,7 +14,7 @@ from veil.faces.pictures import to_pixels
 from veil.recognizers.dlib import Dlib, dlib_model
 from veil.recognizers.dlib_network import DlibNetwork
 from veil.recognizers.warp import similarity
-from veil.storage.fingerprint import weights_of
+from veil.storage.networks import weights_of
 from veil.storage.progress import Stages
 from veil.types import Faces
 

@@ -11,7 +11,7 @@ from veil.data.faces import enrol
 from veil.data.folder import folder
 from veil.errors import InputError
 from veil.recognizers.eigenfaces import Eigenfaces
-from veil.storage.fingerprint import weights_of
+from veil.storage.networks import weights_of
 from veil.storage.progress import Stages
 from veil.types import Faces, view
 

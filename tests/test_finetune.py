@@ -21,8 +21,8 @@ from veil.data.splitfile import checksum
 from veil.errors import InputError
 from veil.recognizers.checkpoint import read_checkpoint, refuse_another_split, revision, split_checksum
 from veil.recognizers.facenet import FaceNet
-from veil.storage.fingerprint import weights_of
-from veil.storage.folders import head_folder
+from veil.storage.addresses import head_folder
+from veil.storage.networks import weights_of
 from veil.storage.progress import Stages
 from veil.tasks.evaluate import evaluate
 from veil.tasks.finetune import finetune, read_recipe

@@ -17,7 +17,7 @@ from torchvision.models import squeezenet1_0, squeezenet1_1
 from veil.data.faces import enrol
 from veil.data.folder import folder
 from veil.recognizers.eigenfaces import Eigenfaces
-from veil.storage.fingerprint import weights_of
+from veil.storage.networks import weights_of
 from veil.storage.progress import Stages
 
 ELSEWHERE = {"facenet_vggface2", "facenet_casia_hub", "frbench"}  # downloads; FRBench's stand-in is in test_frbench.py

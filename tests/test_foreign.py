@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from veil.anonymization.foreign import match
+from veil.anonymization.matching import match
 from veil.config import Config
 from veil.errors import InputError
 from veil.tasks.evaluate import evaluate

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from veil.errors import InputError
 from veil.recognizers.dlib import Dlib
 from veil.recognizers.frbench import FRBench
-from veil.storage.fingerprint import weights_of
+from veil.storage.networks import weights_of
 from veil.tasks.judges import available
 
 

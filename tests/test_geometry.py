@@ -28,7 +28,7 @@ from veil.metrics.geometry import (
     rotation_angle,
     turned,
 )
-from veil.metrics.measure import PerFace
+from veil.metrics.per_face import PerFace
 from veil.storage.progress import Stages
 from veil.types import Images
 

@@ -7,7 +7,7 @@ from scipy.ndimage import gaussian_filter
 from skimage.metrics import peak_signal_noise_ratio
 
 from veil.metrics.image import EXPONENTS, ms_ssim, multiscale_ssim, psnr_masked, psnr_unmasked
-from veil.metrics.measure import PerFace
+from veil.metrics.per_face import PerFace
 from veil.types import view
 
 

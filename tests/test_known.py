@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from veil.data.known import digest_of, known_people, read_people, write_people
-from veil.inpainters.pipeline import packaged_model
+from veil.storage.packages import packaged_model
 
 
 def test_people_are_found_again_and_not_named(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from torchvision.models import squeezenet1_1
 
 from veil.errors import InputError
 from veil.recognizers.local import Local
-from veil.storage.fingerprint import weights_of
+from veil.storage.networks import weights_of
 from veil.types import view
 
 IMAGES = torch.rand(2, 3, 256, 256, generator=torch.Generator().manual_seed(0))

@@ -20,7 +20,7 @@ from veil.maskers.occlusion import occlusion
 from veil.maskers.random import random_patches
 from veil.maskers.rise import rise
 from veil.recognizers.whitebox import WhiteBox
-from veil.storage.fingerprint import weights_of
+from veil.storage.networks import weights_of
 from veil.types import Faces, Images, Masks, Scores, view
 
 Masker = Callable[[Faces, WhiteBox], Scores]

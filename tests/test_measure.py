@@ -10,7 +10,8 @@ from veil.metrics.bits import BITS
 from veil.metrics.comparison import RANKS
 from veil.metrics.image import PSNR
 from veil.metrics.intervals import Interval
-from veil.metrics.measure import CLEAR, CONTROL, WORST, Figure, Measure, PerFace, by_name, measured, percent
+from veil.metrics.measure import CLEAR, CONTROL, WORST, Figure, Measure, by_name, percent
+from veil.metrics.per_face import PerFace, measured
 from veil.metrics.privacy import COSINE
 from veil.metrics.verification import TAR
 

@@ -15,7 +15,8 @@ from veil.evaluation.panel import PICTURE, assign, figure_of, values
 from veil.metrics.comparison import rank
 from veil.metrics.image import COVERAGE, coverage, detected, psnr, ssim
 from veil.metrics.intervals import Interval, bootstrap_mean, bootstrap_quantile, people_mean
-from veil.metrics.measure import CLEAR, Figure, PerFace
+from veil.metrics.measure import CLEAR, Figure
+from veil.metrics.per_face import PerFace
 from veil.metrics.privacy import ACCURACY, FOOLED, accuracy, clear_accuracy, cosine, fooled
 from veil.types import Faces, view
 

@@ -28,7 +28,7 @@ from veil.recognizers.dlib import dlib_model
 from veil.recognizers.dlib_network import DlibNetwork
 from veil.recognizers.facenet import FaceNet
 from veil.recognizers.whitebox import WhiteBox
-from veil.storage.fingerprint import weights_of
+from veil.storage.networks import weights_of
 from veil.storage.progress import Stages
 from veil.types import Faces, view
 

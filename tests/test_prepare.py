@@ -23,8 +23,8 @@ from veil.data.splitfile import checksum
 from veil.data.splitfile import counts as count_all
 from veil.errors import InputError
 from veil.faces.crops import align
-from veil.recognizers.embed import clear_embeddings
-from veil.storage.folders import split_folder
+from veil.recognizers.embed import Embedder
+from veil.storage.addresses import split_folder
 from veil.storage.progress import Stages
 from veil.tasks.prepare import prepare, prepared
 
@@ -213,18 +213,18 @@ def test_a_killed_preparation_goes_on(photos: Path, tmp_path: Path) -> None:
 def test_embeddings_go_on_where_a_kill_left_them(photos: Path, cache: str, tmp_path: Path) -> None:
     faces = enrol(folder(str(photos)), 0.6, 0, cache, Stages()).gallery
     tiny = TinyRecognizer()
-    whole = clear_embeddings(tiny, faces, str(tmp_path / "whole"), Stages(), "embed")
-    clear_embeddings(tiny, faces.select(range(5)), str(tmp_path / "cut"), Stages(), "embed")
+    whole = Embedder("tiny", tiny, str(tmp_path / "whole"), Stages()).clear(faces)
+    Embedder("tiny", tiny, str(tmp_path / "cut"), Stages()).clear(faces.select(range(5)))
     (vectors,) = (tmp_path / "cut").rglob("vectors-16")
     with vectors.open("ab") as file:  # killed after a vector and a half, before their names
         file.write(b"x" * 96)
-    resumed = clear_embeddings(tiny, faces.select([*range(17, 2, -1), 4, 4]), str(tmp_path / "cut"), Stages(), "embed")
+    resumed = Embedder("tiny", tiny, str(tmp_path / "cut"), Stages()).clear(faces.select([*range(17, 2, -1), 4, 4]))
     np.testing.assert_allclose(resumed.numpy(), whole[[*range(17, 2, -1), 4, 4]].numpy(), atol=1e-6)
     assert vectors.stat().st_size == 18 * 64
 
 
 def _embed(faces: FaceSet, cache: Path) -> None:
-    clear_embeddings(TinyRecognizer(), faces, str(cache), Stages(), "embed")
+    Embedder("tiny", TinyRecognizer(), str(cache), Stages()).clear(faces)
 
 
 def test_two_processes_embed_together(photos: Path, cache: str, tmp_path: Path) -> None:
@@ -238,7 +238,7 @@ def test_two_processes_embed_together(photos: Path, cache: str, tmp_path: Path) 
     (names,) = tmp_path.rglob("names")
     assert names.stat().st_size == 30 * 16  # nobody twice
     (batch,) = faces.loader(64)
-    shared = clear_embeddings(TinyRecognizer(), faces, str(tmp_path), Stages(), "embed")
+    shared = Embedder("tiny", TinyRecognizer(), str(tmp_path), Stages()).clear(faces)
     np.testing.assert_allclose(shared.numpy(), TinyRecognizer()(batch.images).numpy(), atol=1e-6)
 
 

@@ -15,10 +15,10 @@ from torch import nn
 
 from veil.data.faces import enrol
 from veil.data.folder import folder
-from veil.recognizers.embed import clear_embeddings
+from veil.recognizers.embed import Embedder
 from veil.recognizers.facenet import FaceNet
 from veil.recognizers.whitebox import WhiteBox, centroids
-from veil.storage.fingerprint import weights_of
+from veil.storage.networks import weights_of
 from veil.storage.packages import packaged_file
 from veil.storage.progress import Stages
 from veil.types import Faces, view
@@ -97,14 +97,14 @@ def test_a_missing_package_is_named() -> None:
 def test_clear_embeddings_are_kept_by_weights_and_faces(photos: Path, cache: str, tmp_path: Path) -> None:
     faces = enrol(folder(str(photos)), 0.6, 0, cache, Stages()).probes
     stages, tiny = Stages(), TinyRecognizer()
-    first = clear_embeddings(tiny, faces, str(tmp_path), stages, "embed")
+    first = Embedder("tiny", tiny, str(tmp_path), stages).clear(faces)
     (batch,) = faces.loader(64)
     torch.testing.assert_close(first, tiny(batch.images))
     again = Stages()
-    assert torch.equal(clear_embeddings(tiny, faces, str(tmp_path), again, "embed"), first)
+    assert torch.equal(Embedder("tiny", tiny, str(tmp_path), again).clear(faces), first)
     assert not again.seconds
     tiny.network.last.weight.mul_(2).add_(1)
-    assert not torch.equal(clear_embeddings(tiny, faces, str(tmp_path), again, "embed"), first)
+    assert not torch.equal(Embedder("tiny", tiny, str(tmp_path), again).clear(faces), first)
 
 
 def test_centroids_by_hand() -> None:

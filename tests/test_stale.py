@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 
 from veil.config import Config, conf_folder
 from veil.storage import fingerprint
+from veil.storage.addresses import evaluation_folder, set_folder
 from veil.storage.fingerprint import SPEED
-from veil.storage.folders import evaluation_folder, set_folder
 from veil.tasks.evaluate import evaluate
 from veil.tasks.finetune import finetune
 from veil.tasks.verify import verify

@@ -9,7 +9,8 @@ from conftest import compose_config
 from omegaconf import OmegaConf
 
 from veil.errors import InputError
-from veil.storage.folders import RunFolder, evaluation_folder, head_folder, set_folder
+from veil.storage.addresses import evaluation_folder, head_folder, set_folder
+from veil.storage.folders import RunFolder
 
 
 @pytest.fixture

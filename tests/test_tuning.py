@@ -16,7 +16,7 @@ from veil.config import FARS
 from veil.data.faces import enrol
 from veil.data.folder import folder
 from veil.metrics.comparison import Comparison
-from veil.storage.fingerprint import weights_of
+from veil.storage.networks import weights_of
 from veil.storage.progress import Stages
 from veil.tasks.fit import quiet_lightning
 from veil.training.augment import varied

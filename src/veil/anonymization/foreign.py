@@ -1,10 +1,7 @@
 """Pictures that another tool made of the data set's photos, as an anonymised set without masks."""
 
-import csv
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 from facenet_pytorch import MTCNN
@@ -13,8 +10,7 @@ from numpy import ndarray
 
 from veil.anonymization.anonymized_set import AnonymizedSet, file_names
 from veil.data.faces import FaceSet
-from veil.data.photos import SUFFIXES, Photos, read_file
-from veil.errors import InputError
+from veil.data.photos import Photos, read_file
 from veil.faces.align import crop_face, face_detector, find_faces
 from veil.faces.decode import Unreadable, decode, read_photo
 from veil.faces.pictures import save, to_pixels
@@ -24,71 +20,6 @@ from veil.types import CROP
 
 Pixels = UInt8[ndarray, "_ _ 3"]  # of any size
 SAME_SHAPE = 0.02  # by how much a picture's proportions may differ from its photo's
-
-
-class Matches(NamedTuple):
-    """Which picture is of which photo."""
-
-    pictures: dict[str, Path]  # by the photo's key
-    unmatched: list[str]  # files that are of no photo of the data set
-
-
-def match(source: Path, keys: Sequence[str]) -> Matches:
-    """The pictures of a folder, by the photos' keys.
-
-    A picture is of the photo whose key is its path in the folder, or the end of that path, without the suffix. Or
-    `source` is a CSV with the columns `key` and `path`, from the file's folder.
-
-    Raises InputError where `source` is neither, or no picture is of a photo.
-    """
-    if source.is_file() and source.suffix.lower() == ".csv":
-        listed = _listed(source)
-        known = set(keys)
-        pictures = {key: path for key, path in listed.items() if key in known and path.is_file()}
-        unmatched = [str(path) for key, path in listed.items() if key not in pictures]
-    elif source.is_dir():
-        pictures, unmatched = _by_path(source, set(keys))
-    else:
-        raise InputError(f"anonymized must be a folder of pictures, or a .csv with key and path, got {str(source)!r}")
-    if not pictures:
-        raise InputError(
-            f"anonymized: none of {len(unmatched)} pictures in {source} is of a photo of the data; a picture is called "
-            f"as its photo, for example {keys[0]}.png, or a .csv says which it is"
-        )
-    return Matches(pictures, unmatched)
-
-
-def _listed(source: Path) -> dict[str, Path]:
-    """Pictures by key, as a CSV lists them. Raises InputError for a missing column, or a key that comes twice."""
-    try:
-        rows = list(csv.DictReader(source.read_text(encoding="utf-8-sig").splitlines()))
-    except UnicodeDecodeError as error:
-        raise InputError(f"anonymized: {source} must be in UTF-8 ({error.reason})") from error
-    if not rows or not all(row.get("key") and row.get("path") for row in rows):
-        raise InputError(f"anonymized: {source} needs rows with the columns key and path")
-    repeated = [key for key, count in Counter(row["key"] for row in rows).items() if count > 1]
-    if repeated:
-        raise InputError(f"anonymized: several pictures are of {repeated[0]!r} in {source}")
-    return {row["key"]: source.parent / row["path"] for row in rows}
-
-
-def _by_path(source: Path, keys: set[str]) -> tuple[dict[str, Path], list[str]]:
-    found: dict[str, list[Path]] = {}
-    unmatched = []
-    for path in sorted(source.rglob("*")):
-        if path.suffix.lower() not in SUFFIXES or not path.is_file():
-            continue
-        parts = path.relative_to(source).with_suffix("").parts
-        ends = ("/".join(parts[start:]) for start in range(len(parts)))
-        key = next((end for end in ends if end in keys), None)
-        if key is None:
-            unmatched.append(path.relative_to(source).as_posix())
-        else:
-            found.setdefault(key, []).append(path)
-    for key, paths in found.items():
-        if len(paths) > 1:
-            raise InputError(f"anonymized: several pictures are of {key!r}: {', '.join(map(str, paths[:3]))}")
-    return {key: path for key, (path,) in found.items()}, unmatched
 
 
 def adopt(

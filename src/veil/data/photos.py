@@ -12,8 +12,7 @@ from jaxtyping import Bool
 from numpy import ndarray
 
 from veil.errors import InputError
-from veil.faces.crops import Photo
-from veil.faces.decode import MAX_BYTES
+from veil.faces.decode import MAX_BYTES, Photo
 
 SUFFIXES = {".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 UNLABELLED = "the data has no labels"

@@ -3,7 +3,6 @@
 import csv
 import hashlib
 import io
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,23 +10,19 @@ import numpy as np
 from numpy import ndarray
 
 from veil.data.faces import Enrolment, FaceSet
+from veil.data.header import Header, packed, read_header, stamps, unpacked
 from veil.errors import InputError
 from veil.faces.decode import DAMAGED
-from veil.storage.fingerprint import stamp
 
 Columns = dict[str, ndarray]
-Stamps = dict[str, list[int]]
-
-SEPARATOR = "\0"  # no file name holds it
 
 
 def write_split(folder: Path, enrolment: Enrolment, sources: Sequence[Path]) -> None:
     """Write `split.npz` (the columns), `split.json` (checksum, counts, formats, sources ...), `quarantine.csv`."""
     columns = to_columns(enrolment)
-    header = {"checksum": digest(columns), "counts": counts(enrolment), "sources": stamps(sources)}
-    header |= {"formats": enrolment.formats, "unlabelled": enrolment.unlabelled}
     np.savez_compressed(folder / "split.npz", **columns)  # type: ignore[arg-type]
-    (folder / "split.json").write_text(json.dumps(header, indent=1))
+    header = Header(digest(columns), counts(enrolment), stamps(sources), enrolment.formats, enrolment.unlabelled)
+    header.write(folder)
     with (folder / "quarantine.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("key", "reason"))
@@ -36,19 +31,19 @@ def write_split(folder: Path, enrolment: Enrolment, sources: Sequence[Path]) -> 
 
 def read_split(folder: Path, cache: Path, seed: int) -> Enrolment:
     """What `write_split` wrote; `cache` holds the crops. Raises InputError where the checksum does not fit."""
-    header = json.loads((folder / "split.json").read_text())
+    header = read_header(folder)
     try:
         with np.load(io.BytesIO((folder / "split.npz").read_bytes())) as file:
             columns = {name: file[name] for name in file.files}
     except DAMAGED as error:
         raise InputError(f"cache: {folder / 'split.npz'} is damaged ({error}); remove {folder}") from error
-    if digest(columns) != header["checksum"]:
+    if digest(columns) != header.checksum:
         raise InputError(f"cache: {folder / 'split.npz'} does not have the checksum in split.json; remove {folder}")
     with (folder / "quarantine.csv").open(newline="") as file:
         unreadable = {row["key"]: row["reason"] for row in csv.DictReader(file)}
     gallery, probes = (_faces(columns, part, cache / "crops", seed) for part in ("gallery", "probes"))
-    people, not_found, by_box = (_texts(columns[name]) for name in ("people", "not_found", "by_box"))
-    return Enrolment(people, gallery, probes, not_found, by_box, unreadable, header["formats"], header["unlabelled"])
+    people, not_found, by_box = (unpacked(columns[name]) for name in ("people", "not_found", "by_box"))
+    return Enrolment(people, gallery, probes, not_found, by_box, unreadable, header.formats, header.unlabelled)
 
 
 def checksum(enrolment: Enrolment) -> str:
@@ -70,24 +65,13 @@ def counts(enrolment: Enrolment) -> dict[str, int]:
     }
 
 
-def unchanged(folder: Path) -> bool:
-    """Whether the data set is as it was when the split was made, as far as the file system tells of its sources."""
-    before: Stamps = json.loads((folder / "split.json").read_text())["sources"]
-    return stamps([Path(source) for source in before]) == before
-
-
-def stamps(sources: Sequence[Path]) -> Stamps:
-    """What the file system says of each source (`storage.fingerprint.stamp`)."""
-    return {str(source.absolute()): stamp(source) for source in sources}
-
-
 def to_columns(enrolment: Enrolment) -> Columns:
     """Arrays that say the same."""
-    columns = {name: _joined(getattr(enrolment, name)) for name in ("people", "not_found", "by_box")}
+    columns = {name: packed(getattr(enrolment, name)) for name in ("people", "not_found", "by_box")}
     for part, faces in (("gallery", enrolment.gallery), ("probes", enrolment.probes)):
         addresses = bytes.fromhex("".join(crop.stem for crop in faces.crops))
         columns |= {
-            f"{part}/key": _joined(faces.keys),
+            f"{part}/key": packed(faces.keys),
             f"{part}/person": np.array(faces.identities, np.int32),
             f"{part}/number": np.array(faces.numbers, np.int32),
             f"{part}/crop": np.frombuffer(addresses, np.uint8).reshape(len(faces), -1),
@@ -112,17 +96,9 @@ def _faces(columns: Columns, part: str, crops: Path, seed: int) -> FaceSet:
     labels = {name.split("/", 2)[2]: values for name, values in columns.items() if name.startswith(f"{part}/label/")}
     return FaceSet(
         [crops / f"{name[:2]}/{name}.png" for name in names],
-        _texts(columns[f"{part}/key"]),
+        unpacked(columns[f"{part}/key"]),
         columns[f"{part}/person"].tolist(),
         columns[f"{part}/number"].tolist(),
         seed,
         labels,
     )
-
-
-def _joined(texts: Sequence[str]) -> ndarray:
-    return np.frombuffer(SEPARATOR.join(texts).encode(errors="surrogateescape"), np.uint8)
-
-
-def _texts(joined: ndarray) -> list[str]:
-    return joined.tobytes().decode(errors="surrogateescape").split(SEPARATOR) if len(joined) else []

@@ -6,7 +6,6 @@ The use that anonymised data is made for, where the data has labels that are tru
 
 import numpy as np
 from numpy import ndarray
-from sklearn.linear_model import LogisticRegression
 
 from veil.data.photos import UNLABELLED
 from veil.evaluation.material import ATTRIBUTES as PHOTOS
@@ -64,6 +63,8 @@ def accuracies(
     Of n tested photos, n1 with the attribute, a right answer counts n / (2 n1) where it is there and n / (2 (n - n1))
     where not, so that the mean over photos is the mean of the two shares of right answers.
     """
+    from sklearn.linear_model import LogisticRegression  # a second that other runs are spared
+
     faced = embeddings.any(dim=1).numpy()
     learnt = embeddings.numpy()[faced]
     total, count = np.zeros(len(tested)), 0

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch import nn
 
 from veil.data.faces import FaceSet, Side, moved
 from veil.evaluation.material import BATCH, Material, attempt, clear_comparison
@@ -17,22 +16,22 @@ from veil.metrics.comparison import Comparison
 from veil.metrics.intervals import Interval
 from veil.metrics.measure import CHANCE, CONTROL, Figure
 from veil.recognizers.weights import write_state
-from veil.storage.fingerprint import code, digest, network_of, settings
+from veil.storage.fingerprint import code, digest, settings
 from veil.types import Embeddings, Images, Inpainter, Masks, view_box
 
 Seen = dict[str, Embeddings]  # by judge
 
 
 def controls(
-    material: Material, inpainters: Mapping[str, Inpainter], configs: Mapping[str, Any], cache: str
+    material: Material, inpainters: Callable[[], Mapping[str, Inpainter]], configs: Mapping[str, Any], cache: str
 ) -> list[Figure]:
     """The naive attack on wholly repainted views, by inpainter and judge, and chance.
 
     Their embeddings are computed once for a data set and kept: every run of a sweep has the same controls.
 
     Args:
-        inpainters: by name.
-        configs: of the inpainters; they name the cached files.
+        inpainters: gives them by name; asked where something is not in the cache.
+        configs: of the inpainters, by name; they name the cached files.
         cache: folder.
 
     """
@@ -40,13 +39,17 @@ def controls(
     people = len(set(material.evaluation.gallery.identities))
     chance = Interval(1 / people, 1 / people, 1 / people, len(probes))
     found = [Figure(RANK1, chance, condition=CONTROL, control=CHANCE)]
-    for name, inpainter in inpainters.items():
-        see = partial(_embeddings, material, inpainter, configs[name], cache)
+    for name, config in configs.items():
+        see = partial(_embeddings, material, partial(_control, inpainters, name), config, cache)
         for judge in material.recognizers:
             tried = attempt(material, judge, partial(_compare, material, name, see, judge))
             result = outcome(tried.target, limits_of(tried), tried.attackers)
             found += figures(result, subject=judge, condition=CONTROL, control=name)
     return found
+
+
+def _control(inpainters: Callable[[], Mapping[str, Inpainter]], name: str) -> Inpainter:
+    return inpainters()[name]
 
 
 def _compare(material: Material, name: str, see: Callable[[FaceSet], Seen], judge: str, side: Side) -> Comparison:
@@ -63,12 +66,12 @@ def whole_view(images: Images) -> Masks:
 
 
 @torch.no_grad()
-def _embeddings(material: Material, inpainter: Inpainter, config: Any, cache: str, faces: FaceSet) -> Seen:
+def _embeddings(material: Material, control: Callable[[], Inpainter], config: Any, cache: str, faces: FaceSet) -> Seen:
     """What each judge sees of the repainted faces; they are repainted once for all judges that have not seen them."""
-    paths = {judge: _path(recognizer, config, cache, faces) for judge, recognizer in material.recognizers.items()}
+    paths = {name: _path(judge.digest, config, cache, faces) for name, judge in material.judges.items()}
     seen: dict[str, list[Embeddings]] = {judge: [] for judge, path in paths.items() if not path.exists()}
     if seen:
-        device = next(next(iter(material.recognizers.values())).parameters()).device
+        inpainter, device = control(), next(next(iter(material.recognizers.values())).parameters()).device
         with material.stages.bar("controls", len(faces)) as advance:
             for batch in faces.loader(BATCH):
                 there = moved(batch, device)
@@ -81,11 +84,11 @@ def _embeddings(material: Material, inpainter: Inpainter, config: Any, cache: st
     return {judge: load_file(path)["embeddings"] for judge, path in paths.items()}
 
 
-def _path(recognizer: nn.Module, inpainter: Any, cache: str, faces: FaceSet) -> Path:
+def _path(judge: str, inpainter: Any, cache: str, faces: FaceSet) -> Path:
     crops = [crop.stem for crop in faces.crops]
     parts = [
         settings(inpainter, cache),
-        network_of(recognizer),
+        judge,
         code("veil.evaluation.controls"),
         crops,
         list(faces.keys),

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from veil.data.faces import FaceSet, Side
 from veil.metrics.comparison import Comparison
-from veil.recognizers.embed import picture_embeddings
+from veil.recognizers.embed import Embedder
 from veil.storage.progress import Stages
 from veil.types import Embeddings, Identities, Images
 
@@ -80,11 +80,10 @@ class Material:
 
     Args:
         evaluation, attackers: the people who are attacked, and those whose photos the attacker learns from.
-        recognizers: by name; all judges, the white box among them.
+        judges: by name, the white box among them.
         clear: embeddings of the clear photos, by judge and key.
         results: file of each anonymised photo, by key.
         whitebox: name of the white box.
-        cache: folder for the embeddings of anonymised pictures, kept by content.
 
     """
 
@@ -92,19 +91,18 @@ class Material:
         self,
         evaluation: Side,
         attackers: Side,
-        recognizers: Mapping[str, nn.Module],
+        judges: Mapping[str, Embedder],
         clear: Mapping[str, Mapping[str, Tensor]],
         results: Mapping[str, Path],
         whitebox: str,
         seed: int,
         stages: Stages,
-        cache: str,
     ) -> None:
         self.evaluation, self.attackers = evaluation, attackers
-        self.recognizers, self.whitebox, self.seed, self.stages = recognizers, whitebox, seed, stages
-        self.cache = cache
+        self.judges, self.whitebox, self.seed, self.stages = judges, whitebox, seed, stages
+        self.recognizers = {name: judge.network for name, judge in judges.items()}
         self.results, self._clear = results, clear
-        self._anonymized: dict[str, dict[str, Tensor]] = {name: {} for name in recognizers}
+        self._anonymized: dict[str, dict[str, Tensor]] = {name: {} for name in judges}
         self._made: dict[str, object] = {}
 
     def clear(self, judge: str, faces: FaceSet) -> Embeddings:
@@ -127,7 +125,7 @@ class Material:
         missing = faces.select(index for index, key in enumerate(faces.keys) if key not in seen)
         if len(missing):
             results = self.anonymize(missing)
-            found = picture_embeddings(self.recognizers[judge], results, self.cache, self.stages, f"attack {judge}")
+            found = self.judges[judge].pictures(results)
             seen |= zip(results.keys, found, strict=True)
         return torch.stack([seen[key] for key in faces.keys])
 

@@ -13,7 +13,8 @@ from veil.faces.align import face_detector, find_faces
 from veil.faces.landmarks import Landmarks
 from veil.faces.pictures import to_pixels
 from veil.metrics.intervals import Interval
-from veil.metrics.measure import Figure, PerFace, PerFaceFunction, name_of
+from veil.metrics.measure import Figure, name_of
+from veil.metrics.per_face import PerFace, PerFaceFunction
 from veil.recognizers.whitebox import WhiteBox
 from veil.storage.folders import Row
 from veil.storage.progress import Stages

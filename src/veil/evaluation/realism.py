@@ -4,20 +4,21 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from veil.evaluation.material import Material, first, identities
 from veil.metrics.frechet import FID, frechet_distance
 from veil.metrics.intervals import Interval
 from veil.metrics.measure import Figure
 from veil.metrics.realism import KID, kernel_distance_interval
+from veil.recognizers.embed import Embedder
 
 PHOTOS = 2  # of each person that results are compared with
 PEOPLE = 4  # fewest on either side for KID's interval
 IMAGES = 2000  # fewest on either side for FID (Chong and Forsyth 2020, arXiv:1911.07023, find more to be needed still)
 
 
-def realism(material: Material, networks: Mapping[str, nn.Module]) -> list[Figure]:
+def realism(material: Material, networks: Mapping[str, Embedder]) -> list[Figure]:
     """KID and FID of every judge and feature network, or why they are absent.
 
     On every judge's embeddings scaled to mean square 1, without the results in which it finds no face, and on the
@@ -34,8 +35,7 @@ def realism(material: Material, networks: Mapping[str, nn.Module]) -> list[Figur
             _Photos(clear[shown] * clear.shape[1] ** 0.5, identities(gallery)[shown]),
         )
     for name, network in networks.items():
-        results = material.embed(network, material.anonymize(probes), f"features {name}")
-        clear = material.embed(network, gallery, f"features {name}")
+        results, clear = network.pictures(material.anonymize(probes)), network.clear(gallery)
         found += _distances(name, _Photos(results, identities(probes)), _Photos(clear, identities(gallery)))
     return found
 

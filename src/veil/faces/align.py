@@ -11,7 +11,7 @@ from numpy import ndarray
 
 from veil.types import CROP, FIELD, VIEW
 
-Photo = UInt8[ndarray, "h w 3"]
+Pixels = UInt8[ndarray, "h w 3"]
 Box = Float[ndarray, "4"]  # left, top, right, bottom in pixels
 # (x, y) in pixels: left eye, right eye, nose, left and right corner of the mouth; left as the picture has it
 Points = Float[ndarray, "5 2"]
@@ -49,7 +49,7 @@ def face_detector() -> MTCNN:
     return MTCNN(device="cpu").double()
 
 
-def find_faces(photos: Sequence[Photo], detector: MTCNN) -> list[Found | None]:
+def find_faces(photos: Sequence[Pixels], detector: MTCNN) -> list[Found | None]:
     """The main face of each photo: the largest box near the centre, `None` where MTCNN finds no face.
 
     Photos of one size go through the detector in one batch, those above `LARGEST` reduced.
@@ -72,7 +72,7 @@ def find_faces(photos: Sequence[Photo], detector: MTCNN) -> list[Found | None]:
     return found
 
 
-def _reduced(photo: Photo, scale: float) -> Photo:
+def _reduced(photo: Pixels, scale: float) -> Pixels:
     return cv2.resize(photo, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
 
@@ -108,7 +108,7 @@ def crop_square(face: Found) -> Square:
     return Square(eyes + down * (0.5 - EYES) * field, field / FIELD, down)
 
 
-def crop_face(photo: Photo, face: Found) -> UInt8[ndarray, "crop crop 3"]:
+def crop_face(photo: Pixels, face: Found) -> UInt8[ndarray, "crop crop 3"]:
     """The crop of a face. Outside the photo its nearest pixel is repeated."""
     inverse = to_photo(crop_square(face))
     scale = float(np.hypot(*inverse[:, 0]))  # px of the photo a px of the crop
@@ -119,8 +119,8 @@ def crop_face(photo: Photo, face: Found) -> UInt8[ndarray, "crop crop 3"]:
 
 
 def paste_face(
-    photo: Photo, face: Found, crop: UInt8[ndarray, "crop crop 3"], mask: Bool[ndarray, "crop crop"]
-) -> Photo:
+    photo: Pixels, face: Found, crop: UInt8[ndarray, "crop crop 3"], mask: Bool[ndarray, "crop crop"]
+) -> Pixels:
     """The photo with what lies under the mask of its crop taken from `crop`; every other pixel stays as it is.
 
     A pixel of the photo that the mask covers in part is replaced.

@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,20 +11,11 @@ from facenet_pytorch import MTCNN
 from PIL import Image
 
 from veil.errors import InputError
-from veil.faces.align import Photo as Pixels
-from veil.faces.align import crop_face, face_detector, find_faces, plausible
-from veil.faces.decode import Unreadable, decode, image_format, read_photo
+from veil.faces.align import Pixels, crop_face, face_detector, find_faces, plausible
+from veil.faces.decode import Photo, Unreadable, decode, image_format, read_photo
 from veil.storage.fingerprint import code, digest, versions
 from veil.storage.locks import locked
 from veil.storage.progress import Stages
-
-
-class Photo(NamedTuple):
-    """A photo before anything is read."""
-
-    key: str  # unique in the data set
-    person: str
-    read: Callable[[], bytes]
 
 
 class Crops(NamedTuple):

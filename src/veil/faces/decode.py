@@ -7,6 +7,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
@@ -47,6 +48,14 @@ DAMAGED = (
 
 class Unreadable(Exception):
     """A file that is no photo; the message says why."""
+
+
+class Photo(NamedTuple):
+    """A photo before anything is read."""
+
+    key: str  # unique in the data set
+    person: str
+    read: Callable[[], bytes]
 
 
 def read_photo(read: Callable[[], bytes]) -> bytes:

@@ -4,7 +4,6 @@ import inspect
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import diffusers
@@ -15,8 +14,7 @@ from httpx import HTTPError
 from huggingface_hub import constants, model_info
 
 from veil.errors import InputError
-
-PACKAGED = "package:"  # `package:face_diffusion` is the folder beside this file
+from veil.storage.packages import packaged_model
 
 UNCHECKED = {"safety_checker": None, "requires_safety_checker": False}
 
@@ -33,11 +31,6 @@ def named_scheduler(name: str) -> Any:
     if name not in names:
         raise InputError(f"inpainter.scheduler must be a scheduler class of diffusers, got {name!r}; one of {names}")
     return getattr(diffusers, name)
-
-
-def packaged_model(model: str) -> str:
-    """The folder that `package:<name>` means; any other name is given back."""
-    return str(Path(__file__).with_name(model.removeprefix(PACKAGED))) if model.startswith(PACKAGED) else model
 
 
 def load_pipeline(model: str, revision: str | None, variant: str | None, dtype: torch.dtype) -> DiffusionPipeline:

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from veil.recognizers.whitebox import WhiteBox
-from veil.storage.fingerprint import digest, network_of
+from veil.storage.fingerprint import digest
+from veil.storage.networks import network_of
 from veil.types import Faces, Scores, pick
 
 WORTH = 0.02  # seconds a face that scores must have taken to be kept: less than that is read no faster

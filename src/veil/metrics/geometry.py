@@ -14,7 +14,8 @@ from numpy import ndarray
 from torch import Tensor
 
 from veil.faces.landmarks import Shapes, found
-from veil.metrics.measure import Measure, measured
+from veil.metrics.measure import Measure
+from veil.metrics.per_face import measured
 from veil.types import Images
 
 Opening = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]

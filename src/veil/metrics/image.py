@@ -15,7 +15,8 @@ from torchmetrics.functional.image import (
 )
 from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
-from veil.metrics.measure import ANONYMISED, Measure, measured, where
+from veil.metrics.measure import ANONYMISED, Measure
+from veil.metrics.per_face import measured, where
 from veil.types import Images, Masks, view
 
 # The paper's exponents of its first four scales, to sum to 1. Its fifth needs more than 160 px, the view's side: in

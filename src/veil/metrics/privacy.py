@@ -7,7 +7,8 @@ the gallery (rank-k, TAR@FAR, bits ...) is an attack's figure: `veil.evaluation.
 from jaxtyping import Float
 from torch import Tensor
 
-from veil.metrics.measure import CLEAR, Measure, measured, where
+from veil.metrics.measure import CLEAR, Measure
+from veil.metrics.per_face import measured, where
 from veil.types import Embeddings, Identities
 
 PerPerson = Float[Tensor, "b people"]

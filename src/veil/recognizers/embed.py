@@ -1,7 +1,7 @@
-"""Clear embeddings, computed once for a recogniser and a set of faces."""
+"""Embeddings, computed once for a network and a picture."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,48 +9,60 @@ import torch
 from torch import nn
 
 from veil.data.faces import FaceSet, join
-from veil.storage.fingerprint import network_of
 from veil.storage.locks import locked
+from veil.storage.networks import network_of
 from veil.storage.progress import Stages
 from veil.types import Embeddings
 
 BATCH = 32  # fixed, so that the embeddings do not depend on a run's batch size
 
 
-def clear_embeddings(recognizer: nn.Module, faces: FaceSet, cache: str, stages: Stages, label: str) -> Embeddings:
-    """Embeddings of clear crops, on the CPU; a crop's name is the digest of its photo and of how it was cut."""
-    return _embeddings(recognizer, faces, [crop.stem for crop in faces.crops], cache, stages, label)
+class Embedder:
+    """A frozen recogniser, or another network of vectors, and what it has embedded, kept by content.
 
+    The network's digest is taken once: its weights may not change while this is in use.
 
-def picture_embeddings(recognizer: nn.Module, faces: FaceSet, cache: str, stages: Stages, label: str) -> Embeddings:
-    """Embeddings of pictures by what their files hold, on the CPU."""
-    names = [hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest() for path in faces.crops]
-    return _embeddings(recognizer, faces, names, cache, stages, label)
+    Args:
+        name: said on progress bars.
+        network: images -> vectors.
+        cache: folder.
 
-
-@torch.no_grad()
-def _embeddings(
-    recognizer: nn.Module, faces: FaceSet, names: Sequence[str], cache: str, stages: Stages, label: str
-) -> Embeddings:
-    """Read from the cache by name and the recogniser's fingerprint; what is missing is computed in batches, and a kill
-    costs one. Processes that embed at once take turns.
     """
-    store = VectorStore(Path(cache).expanduser() / "embeddings" / network_of(recognizer))
-    known = store.rows()
-    missing = [index for index, name in enumerate(names) if name not in known]
-    if missing:
-        device = next(recognizer.parameters()).device
-        with stages.bar(label, len(missing)) as advance:
-            for start in range(0, len(missing), BATCH):
-                batch = missing[start : start + BATCH]
-                with locked(store.folder / ".lock"):
-                    known = store.rows()
-                    todo = {names[index]: index for index in batch if names[index] not in known}
-                    if todo:
-                        images = join([faces[index] for index in todo.values()]).images
-                        store.append(list(todo), recognizer(images.to(device)).cpu())
-                advance(len(batch))
-    return store.read(names)
+
+    def __init__(self, name: str, network: nn.Module, cache: str, stages: Stages) -> None:
+        self.name, self.network, self.stages = name, network, stages
+        self.digest = network_of(network)
+        self.store = VectorStore(Path(cache).expanduser() / "embeddings" / self.digest)
+
+    def clear(self, faces: FaceSet) -> Embeddings:
+        """Of clear crops, on the CPU; a crop's name is the digest of its photo and of how it was cut."""
+        return self._embeddings(faces, [crop.stem for crop in faces.crops])
+
+    def pictures(self, faces: FaceSet) -> Embeddings:
+        """Of pictures by what their files hold, on the CPU."""
+        names = [hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest() for path in faces.crops]
+        return self._embeddings(faces, names)
+
+    @torch.no_grad()
+    def _embeddings(self, faces: FaceSet, names: Sequence[str]) -> Embeddings:
+        """Read what is known; what is missing is computed in batches, and a kill costs one. Processes take turns."""
+        known = self.store.rows()
+        missing = [index for index, name in enumerate(names) if name not in known]
+        if missing:
+            with self.stages.bar(f"embed with {self.name}", len(missing)) as advance:
+                for start in range(0, len(missing), BATCH):
+                    batch = missing[start : start + BATCH]
+                    with locked(self.store.folder / ".lock"):
+                        known = self.store.rows()
+                        self._add(faces, {names[index]: index for index in batch if names[index] not in known})
+                    advance(len(batch))
+        return self.store.read(names)
+
+    def _add(self, faces: FaceSet, todo: Mapping[str, int]) -> None:
+        if todo:
+            device = next((parameter.device for parameter in self.network.parameters()), torch.device("cpu"))
+            images = join([faces[index] for index in todo.values()]).images
+            self.store.append(list(todo), self.network(images.to(device)).cpu())
 
 
 class VectorStore:

@@ -11,7 +11,7 @@ from veil.data.known import read_people
 from veil.errors import InputError
 from veil.recognizers import weights as sources
 from veil.recognizers.checkpoint import Checkpoint, read_checkpoint
-from veil.storage.fingerprint import weights_of
+from veil.storage.networks import weights_of
 from veil.types import Embeddings, Images, view
 
 

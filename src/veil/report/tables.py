@@ -7,7 +7,6 @@ from typing import Any
 from rich.table import Table
 
 from veil.evaluation.results import Results
-from veil.metrics.comparison import RANKS
 from veil.metrics.measure import ANONYMISED, CLEAR, CONTROL, NAIVE, WORST, Figure, percent
 
 
@@ -57,6 +56,8 @@ def page_tables(results: Results) -> dict[str, list[dict[str, Any]]]:
 
 def group_tables(path: Path) -> dict[tuple[str, str], list[dict[str, Any]]]:
     """Rows of `groups.csv` by judge and attack, the least protected group first; empty where the data had no labels."""
+    from veil.metrics.comparison import RANKS  # loads torch, which the console's table does without
+
     if not path.exists():
         return {}
     with path.open(newline="") as file:

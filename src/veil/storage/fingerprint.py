@@ -20,8 +20,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
+from veil.storage.packages import packaged_model
 
 # Settings that change where, how fast or how loudly something goes, never what comes out. The kind of device has its
 # own part of an address, as resolved; in training the size of a batch is no matter of speed.
@@ -100,9 +99,7 @@ def model(name: str, revision: str | None, cache: str) -> Any:
 
     A model that is not in the cache yet stands for its name and revision.
     """
-    if name.startswith("package:"):
-        name = str(PACKAGE / "inpainters" / name.removeprefix("package:"))
-    folder = Path(name).expanduser()
+    folder = Path(packaged_model(name)).expanduser()
     if folder.is_dir():
         memo, files = _memo(str(Path(cache).expanduser())), sorted(folder.rglob("*"))
         return [[file.relative_to(folder).as_posix(), memo(file)] for file in files if file.suffix in MODEL_FILES]
@@ -174,31 +171,6 @@ def stamp(path: Path) -> list[int]:
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
 
-def weights_of(module: nn.Module) -> str:
-    """Digest of a network: its class, every tensor of its state, its buffers that are not saved, and the
-    `preprocessing` of it and its parts, a dict that JSON can hold: what else its output depends on, such as its input
-    size.
-    """
-    kind, state = type(module), module.state_dict()
-    total = hashlib.blake2b(f"{kind.__module__}.{kind.__qualname__}".encode(), digest_size=16)
-    unsaved = {name: tensor for name, tensor in module.named_buffers() if name not in state}
-    for name, tensor in [*state.items(), *unsaved.items()]:
-        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    for name, part in module.named_modules():
-        if hasattr(part, "preprocessing"):
-            total.update(f"{name} {json.dumps(part.preprocessing, sort_keys=True)}".encode())
-    return total.hexdigest()
-
-
-def network_of(module: nn.Module) -> str:
-    """Digest of a network's weights, its code, its kind of device, and the versions of packages that it may rest on."""
-    sources = sorted({type(part).__module__ for part in module.modules()})
-    own = code(*(name for name in sources if not name.startswith("torch.")))
-    kind = next((parameter.device.type for parameter in module.parameters()), "cpu")
-    return digest([weights_of(module), own, versions(), kind])
-
-
 def code(*names: str) -> str:
     """Digest of the code behind dotted names of modules, classes or functions: Veil's and a user's modules with what
     they import of either, of an installed package the one file. Comments, docstrings and layout do not count.
@@ -229,7 +201,10 @@ def _collect(module: str, found: dict[str, str]) -> None:
 @functools.cache
 def _is_own(path: Path) -> bool:
     """Whether a file is Veil's or a user's: not of Python's library, and of no other installed package."""
-    installed = {Path(place).resolve() for place in sysconfig.get_paths().values()} | {Path(torch.__file__).parents[1]}
+    installed = {Path(place).resolve() for place in sysconfig.get_paths().values()}
+    torch = importlib.util.find_spec("torch")  # found, not loaded: it may be of another environment below this one
+    if torch and torch.origin:
+        installed.add(Path(torch.origin).parents[1])
     return path.is_relative_to(PACKAGE) or not any(path.resolve().is_relative_to(place) for place in installed)
 
 

@@ -1,7 +1,9 @@
-"""Files that install with a package."""
+"""Files that install with a package, Veil's own among them."""
 
 import importlib.util
 from pathlib import Path
+
+PACKAGED = "package:"  # `package:face_diffusion` is the folder of that name beside the inpainters
 
 
 def packaged_file(package: str, relative: str, distribution: str) -> Path:
@@ -15,6 +17,12 @@ def packaged_file(package: str, relative: str, distribution: str) -> Path:
     if path is None or not path.exists():
         raise FileNotFoundError(f"{package}/{relative} is not installed; `pip install {distribution}` brings it")
     return path
+
+
+def packaged_model(model: str) -> str:
+    """The folder that `package:<name>` means; any other name is given back."""
+    inpainters = Path(__file__).parents[1] / "inpainters"
+    return str(inpainters / model.removeprefix(PACKAGED)) if model.startswith(PACKAGED) else model
 
 
 def dlib_model(name: str) -> Path:

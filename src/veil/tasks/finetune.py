@@ -20,8 +20,9 @@ from veil.recognizers.checkpoint import changed, split_checksum, write_checkpoin
 from veil.recognizers.whitebox import centroids
 from veil.report.loggers import publish
 from veil.report.tables import metrics_table
-from veil.storage.fingerprint import weights_of
-from veil.storage.folders import RunFolder, head_folder, trunk_folder
+from veil.storage.addresses import head_folder, trunk_folder
+from veil.storage.folders import RunFolder
+from veil.storage.networks import weights_of
 from veil.storage.progress import Stages, console
 from veil.tasks.fit import fit, is_helper, quiet_lightning
 from veil.tasks.head import conclude, embed_both, fit_head, fitted_head

@@ -18,10 +18,11 @@ from veil.evaluation.results import Results, write_results
 from veil.metrics.comparison import Comparison
 from veil.metrics.measure import Figure, by_name
 from veil.recognizers.checkpoint import Checkpoint, read_checkpoint, split_checksum, write_checkpoint
-from veil.recognizers.embed import clear_embeddings
+from veil.recognizers.embed import Embedder
 from veil.recognizers.whitebox import centroids
-from veil.storage.fingerprint import weights_of
-from veil.storage.folders import Row, head_folder, write_csv
+from veil.storage.addresses import head_folder
+from veil.storage.folders import Row, write_csv
+from veil.storage.networks import weights_of
 from veil.storage.progress import Stages
 from veil.tasks.fit import fit
 from veil.training.clear import clear_figures, compared, confusions
@@ -41,8 +42,8 @@ class Clear(NamedTuple):
 
 def embed_both(recognizer: nn.Module, enrolment: Enrolment, cache: str, stages: Stages, name: str) -> Clear:
     """Clear embeddings of gallery and probes."""
-    gallery = clear_embeddings(recognizer, enrolment.gallery, cache, stages, f"enrol with {name}")
-    return Clear(gallery, clear_embeddings(recognizer, enrolment.probes, cache, stages, f"probe with {name}"))
+    embedder = Embedder(name, recognizer, cache, stages)
+    return Clear(embedder.clear(enrolment.gallery), embedder.clear(enrolment.probes))
 
 
 def fitted_head(

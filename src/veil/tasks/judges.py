@@ -10,14 +10,13 @@ from torch import nn
 from veil.config import Config
 from veil.data.faces import FaceSet, pictures
 from veil.errors import InputError
-from veil.recognizers.eigenfaces import Eigenfaces
 
 
 def fit_classical(recognizers: Mapping[str, nn.Module], gallery: FaceSet) -> None:
     """Fit the recognisers that learn from the enrolled photos (eigenfaces)."""
     for recognizer in recognizers.values():
-        if isinstance(recognizer, Eigenfaces):
-            recognizer.fit(pictures(gallery))
+        if hasattr(recognizer, "fit"):
+            recognizer.fit(pictures(gallery))  # type: ignore[operator]
 
 
 def other_judges(config: Config, whitebox: str) -> dict[str, Any]:

@@ -8,8 +8,9 @@ from rich.table import Table
 
 from veil.config import Config
 from veil.data.faces import Enrolment, enrol
-from veil.data.splitfile import checksum, counts, read_split, unchanged, write_split
-from veil.storage.folders import split_folder
+from veil.data.header import read_header
+from veil.data.splitfile import checksum, counts, read_split, write_split
+from veil.storage.addresses import split_folder
 from veil.storage.progress import Stages, console
 
 
@@ -38,7 +39,7 @@ def prepared(config: Config, stages: Stages) -> Enrolment:
     """
     run = split_folder(config)
     with run.claimed(wait=True):
-        if run.complete and not unchanged(run.path):
+        if run.complete and not read_header(run.path).unchanged:
             console.print("The data set has changed since it was prepared: preparing it again")
             shutil.rmtree(run.path)
         if not run.complete:

@@ -8,7 +8,7 @@ import torch
 from hydra.utils import instantiate
 from torch import nn
 
-from veil.anonymization.foreign import Matches, match
+from veil.anonymization.matching import Matches, match
 from veil.anonymization.module import Masker
 from veil.config import Config
 from veil.data.faces import Enrolment, Side, divide
@@ -16,15 +16,16 @@ from veil.data.splitfile import checksum
 from veil.errors import InputError
 from veil.evaluation.campaign import Attack
 from veil.evaluation.panel import Asked, assign
-from veil.inpainters.pipeline import packaged_model
 from veil.metrics.measure import WORST
 from veil.recognizers.checkpoint import refuse_another_split
+from veil.recognizers.embed import Embedder
 from veil.recognizers.whitebox import WhiteBox
-from veil.storage.fingerprint import content, digest
-from veil.storage.folders import RunFolder, foreign_folder, opened_lock, set_folder, split_folder
+from veil.storage.addresses import foreign_folder, set_folder, split_folder
+from veil.storage.folders import RunFolder, opened_lock
+from veil.storage.packages import packaged_model
 from veil.storage.progress import Stages
 from veil.tasks.fit import quiet_lightning
-from veil.tasks.head import Clear, embed_both
+from veil.tasks.head import Clear
 from veil.tasks.judges import available, fit_classical, other_judges
 from veil.tasks.prepare import prepared
 from veil.tasks.whitebox import asking_masker, enrolled_whitebox, mixed_precision
@@ -34,11 +35,10 @@ from veil.types import Inpainter
 class Measuring(NamedTuple):
     """What stage 2 measures with, as the config names it."""
 
-    recognizers: dict[str, nn.Module]  # the white box first
+    judges: dict[str, Embedder]  # the white box first
     missing: dict[str, str]  # judges that cannot be had, and why
-    features: dict[str, nn.Module]
+    features: dict[str, Embedder]
     attacks: dict[str, Attack]
-    controls: dict[str, Inpainter]
     asked: Asked
 
 
@@ -47,6 +47,7 @@ class Setup:
 
     def __init__(self, config: Config) -> None:
         self.config, self.stages, self.name = config, Stages(), config.choices.recognizer
+        self._embedders: dict[str, Embedder] = {}
         mixed_precision(config)  # refused before hours of work, as are outputs that cannot be written
         opened_lock(Path(config.outputs), "set-up").close()
         quiet_lightning()
@@ -90,8 +91,7 @@ class Setup:
             if name and not Path(packaged_model(str(name))).expanduser().exists():
                 _ = self.painter  # a model of the hub has its commit once it was downloaded
             return set_folder(self.config, self.data)
-        found = {key: content(path, self.config.cache) for key, path in self.matches.pictures.items()}
-        return foreign_folder(self.config, self.data, digest(found))
+        return foreign_folder(self.config, self.data, self.matches.pictures)
 
     @functools.cached_property
     def device(self) -> torch.device:
@@ -121,23 +121,34 @@ class Setup:
                     f"judges and features must have names of their own, none of them `{WORST}`: {repeated}"
                 )
             return Measuring(
-                {self.name: self.recognizer, **judges},
+                {name: self.embedder(name, judge) for name, judge in ((self.name, self.recognizer), *judges.items())},
                 missing,
-                {name: network.to(self.device) for name, network in features.items()},
+                {name: self.embedder(name, network.to(self.device)) for name, network in features.items()},
                 instantiate(self.config.attacks),
-                instantiate(self.config.controls),
                 assign(instantiate(self.config.metrics), self.name, list(judges)),
             )
 
     @functools.cached_property
+    def controls(self) -> dict[str, Inpainter]:
+        """The inpainters of the floors."""
+        with self.stages.clock("set-up"):
+            return instantiate(self.config.controls)
+
+    @functools.cached_property
     def whitebox(self) -> WhiteBox:
         """The white box with its classifier and surrogates."""
-        clear = self.clear(self.name, self.recognizer)
+        clear = self.clear(self.embedder(self.name, self.recognizer))
         return enrolled_whitebox(self.config, self.recognizer, clear, self.enrolment, self.stages)
 
-    def clear(self, name: str, recognizer: nn.Module) -> Clear:
+    def embedder(self, name: str, recognizer: nn.Module) -> Embedder:
+        """A recogniser of this run with the cache of its embeddings, the same for all who ask."""
+        if name not in self._embedders:
+            self._embedders[name] = Embedder(name, recognizer, self.config.cache, self.stages)
+        return self._embedders[name]
+
+    def clear(self, embedder: Embedder) -> Clear:
         """Embeddings of all clear photos."""
-        return embed_both(recognizer, self.enrolment, self.config.cache, self.stages, name)
+        return Clear(embedder.clear(self.enrolment.gallery), embedder.clear(self.enrolment.probes))
 
     def _ready(self, recognizers: dict[str, nn.Module]) -> dict[str, nn.Module]:
         for recognizer in recognizers.values():

@@ -18,13 +18,14 @@ from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.loggers import CSVLogger
 
 from veil.config import Config
+from veil.data.header import stamps
 from veil.data.known import read_people
 from veil.data.photos import Photos
-from veil.data.splitfile import stamps
 from veil.errors import InputError
 from veil.faces.crops import alignment
-from veil.inpainters.pipeline import packaged_model, quiet
-from veil.storage.fingerprint import weights_of
+from veil.inpainters.pipeline import quiet
+from veil.storage.networks import weights_of
+from veil.storage.packages import packaged_model
 from veil.storage.progress import console
 from veil.tasks.fields import cut_fields
 from veil.tasks.fit import is_helper, quiet_lightning

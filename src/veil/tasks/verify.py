@@ -19,9 +19,10 @@ from veil.evaluation.results import Flag, Results, read_results, write_results
 from veil.metrics.measure import Figure, Measure, by_name
 from veil.metrics.pairs import Folds, NamedPair, accuracy, all_pairs, draw_pairs, fold_accuracies, read_pairs
 from veil.metrics.verification import AREA, EQUAL_ERROR_RATE, TAR, Pairs, acceptance, verification
-from veil.recognizers.embed import clear_embeddings
+from veil.recognizers.embed import Embedder
 from veil.report.loggers import publish
-from veil.storage.folders import verification_folder, write_csv
+from veil.storage.addresses import verification_folder
+from veil.storage.folders import write_csv
 from veil.storage.progress import Stages, console
 from veil.tasks.fit import quiet_lightning
 from veil.tasks.judges import available, fit_classical, other_judges
@@ -74,7 +75,7 @@ def _make(config: Config, folder: Path, enrolment: Enrolment, stages: Stages) ->
     figures = [Figure(ACCURACY, reason, subject=name, condition=VERIFICATION) for name, reason in missing.items()]
     folds = {}
     for name, recognizer in recognizers.items():
-        embedded = clear_embeddings(recognizer.to(device), faces, config.cache, stages, f"embed with {name}")
+        embedded = Embedder(name, recognizer.to(device), config.cache, stages).clear(faces)
         left, right = ([place[key] for key in keys] for keys in list(zip(*pairs, strict=True))[:2])
         cosines = (embedded[left] * embedded[right]).sum(dim=1).double().numpy()
         with stages.clock("measure"):

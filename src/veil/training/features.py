@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader, Dataset
 from veil.attacks.adapt import see
 from veil.data.faces import FaceSet
 from veil.recognizers.embed import BATCH
-from veil.storage.fingerprint import code, digest, network_of
+from veil.storage.fingerprint import code, digest
+from veil.storage.networks import network_of
 from veil.storage.progress import Stages
 from veil.training.augment import varied
 from veil.training.data import Rows

@@ -1,0 +1,70 @@
+"""What a prepared data set says of itself before any photo is read again: `split.json`."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy import ndarray
+
+from veil.storage.fingerprint import stamp
+
+Stamps = dict[str, list[int]]
+
+SEPARATOR = "\0"  # no file name holds it
+
+
+@dataclass(frozen=True)
+class Header:
+    """What `split.json` holds.
+
+    Args:
+        checksum: of the split, the photos' contents included.
+        counts: of people, photos by role, and what was left out.
+        sources: what the file system said of each file and folder that was read.
+        formats: of the photos' files.
+        unlabelled: why there are no labels, where there are none.
+
+    """
+
+    checksum: str
+    counts: dict[str, int]
+    sources: Stamps
+    formats: list[str]
+    unlabelled: str
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether the data set is as it was when it was prepared, as far as the file system tells of its sources."""
+        return stamps([Path(source) for source in self.sources]) == self.sources
+
+    def write(self, folder: Path) -> None:
+        """Write `split.json`."""
+        (folder / "split.json").write_text(json.dumps(asdict(self), indent=1))
+
+
+def read_header(folder: Path) -> Header:
+    """What `Header.write` wrote."""
+    return Header(**json.loads((folder / "split.json").read_text()))
+
+
+def read_keys(folder: Path) -> list[str]:
+    """The photos' keys: first those of the gallery, then those of the probes."""
+    with np.load(folder / "split.npz") as columns:
+        return [*unpacked(columns["gallery/key"]), *unpacked(columns["probes/key"])]
+
+
+def packed(texts: Sequence[str]) -> ndarray:
+    """Texts as the bytes of one array."""
+    return np.frombuffer(SEPARATOR.join(texts).encode(errors="surrogateescape"), np.uint8)
+
+
+def unpacked(column: ndarray) -> list[str]:
+    """What `packed` was given."""
+    return column.tobytes().decode(errors="surrogateescape").split(SEPARATOR) if len(column) else []
+
+
+def stamps(sources: Sequence[Path]) -> Stamps:
+    """What the file system says of each source (`storage.fingerprint.stamp`)."""
+    return {str(source.absolute()): stamp(source) for source in sources}

@@ -1,0 +1,155 @@
+"""Where each task's results lie: an address for each config, of everything that changes the result."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from veil.config import Config
+from veil.storage.fingerprint import SPEED, code, content, digest, places, settings, versions
+from veil.storage.folders import RunFolder
+
+# What stage 1 runs: masking and painting, the white box, and the fit of its classifier
+STAGE_1 = ("veil.anonymization.module", "veil.recognizers.whitebox", "veil.training.tuning", "veil.training.losses")
+
+
+def set_folder(config: Config, data: str) -> RunFolder:
+    """`outputs/<data>/<masker>/<inpainter>/ratio=0.25/seed=0-<digest>`: what stage 1 makes of these photos.
+
+    Args:
+        data: checksum of the split.
+
+    """
+    names = config.choices
+    knobs = ("ratio", "minimal", "cells", "keep", "image_format")
+    groups = ("masker", "inpainter", "recognizer", "surrogates", "head")
+    parts = {
+        "data": data,
+        "inpainter_device": device_kind(config.inpainter.get("device")),
+        **{knob: getattr(config, knob) for knob in knobs},
+        **_settings(config, *groups),
+        **_common(config, *STAGE_1),
+    }
+    return _addressed(config, Path(names.data, names.masker, names.inpainter, f"ratio={config.ratio:g}"), parts)
+
+
+def evaluation_folder(config: Config, made: RunFolder, quarantined: int = 0) -> RunFolder:
+    """`<set>/evaluation-<digest>`: what stage 2 finds in a set.
+
+    Args:
+        quarantined: files that are no photos; the count is reported.
+
+    """
+    groups = ("recognizer", "surrogates", "judges", "head", "attacks", "controls", "features", "metrics")
+    parts = {
+        "set": made.path.name,
+        "quarantined": quarantined,
+        "name": config.choices.recognizer,
+        "originals": config.logger["originals"],
+        "split": {"attackers": config.split.attackers, "probes": config.split.probes},
+        "groups": config.groups,
+        "attributes": config.attributes,
+        **_settings(config, *groups),
+        **_common(config, "veil.tasks.measure"),
+    }
+    place = made.path.relative_to(made.outputs) / f"evaluation-{digest(parts, 4)}"
+    return RunFolder(config.outputs, place, made.config, parts)
+
+
+def foreign_folder(config: Config, data: str, pictures: Mapping[str, Path]) -> RunFolder:
+    """`outputs/<data>/anonymized/<name>/seed=0-<digest>`: pictures that another tool made, cut as crops are.
+
+    Args:
+        data: checksum of the split.
+        pictures: by the photos' keys.
+
+    """
+    source = Path(str(config.anonymized)).expanduser().resolve()
+    name = source.stem if source.is_file() else source.name
+    common = {"seed": config.seed, "code": code("veil.anonymization.foreign"), "packages": versions()}
+    contents = asdict(config)
+    contents["choices"] |= {"masker": name, "inpainter": "another tool"}
+    contents["ratio"] = None  # nobody told
+    held = digest({key: content(path, config.cache) for key, path in pictures.items()})
+    parts = {"data": data, "pictures": held, "as": config.anonymized_as, **common}
+    place = Path(config.choices.data, "anonymized", name, f"seed={config.seed}-{digest(parts, 4)}")
+    return RunFolder(config.outputs, place, contents, parts)
+
+
+def head_folder(config: Config, data: str) -> RunFolder:
+    """`outputs/finetune/<data>/<recognizer>/seed=0-<digest>`: the same whichever task asks."""
+    groups = _settings(config, "recognizer", "head")
+    parts = {"data": data, "name": config.choices.recognizer, **groups, **_common(config, "veil.tasks.head")}
+    return _addressed(config, Path("finetune", config.choices.data, config.choices.recognizer), parts)
+
+
+def trunk_folder(config: Config, data: str, mode: str, loss: str) -> RunFolder:
+    """`outputs/finetune/<data>/<recognizer>/<mode>/<loss>/seed=0-<digest>`."""
+    groups = _settings(config, "task", "recognizer", "head", "trainer")
+    parts = {"data": data, "name": config.choices.recognizer, **groups, **_common(config, "veil.tasks.finetune")}
+    return _addressed(config, Path("finetune", config.choices.data, config.choices.recognizer, mode, loss), parts)
+
+
+def verification_folder(config: Config, data: str) -> RunFolder:
+    """`outputs/verify/<data>/<recognizer>/seed=0-<digest>`."""
+    groups = _settings(config, "task", "recognizer", "judges")
+    parts = {"data": data, "name": config.choices.recognizer, **groups, **_common(config, "veil.tasks.verify")}
+    return _addressed(config, Path("verify", config.choices.data, config.choices.recognizer), parts)
+
+
+def split_folder(config: Config) -> RunFolder:
+    """`<cache>/splits/<data>/seed=0-<digest>`: what every task on this data starts from."""
+    parts = {
+        "data": places(config.data),
+        "gallery": config.split.gallery,
+        "seed": config.seed,
+        "on_error": config.on_error,
+        "code": code("veil.tasks.prepare"),
+        "packages": versions(),
+    }
+    place = Path("splits", config.choices.data, f"seed={config.seed}-{digest(parts, 4)}")
+    return RunFolder(str(Path(config.cache).expanduser()), place, parts, parts, knob="cache")
+
+
+def _settings(config: Config, *groups: str) -> dict[str, Any]:
+    """The groups as they enter an address; the size of a batch counts where something is trained."""
+    training = SPEED - {"batch_size", "compile", "device"}
+    return {
+        group: settings(getattr(config, group), config.cache, training if group in ("head", "task") else SPEED)
+        for group in groups
+    }
+
+
+def _common(config: Config, *stages: str) -> dict[str, Any]:
+    """What every stage depends on: its code, precision, kind of device, seed, packages."""
+    return {
+        "seed": config.seed,
+        "device": device_kind(config.trainer["accelerator"]),
+        "precision": config.trainer["precision"],
+        "code": code(*stages),
+        "packages": versions(),
+    }
+
+
+def _addressed(config: Config, place: Path, parts: Mapping[str, Any]) -> RunFolder:
+    return RunFolder(config.outputs, place / f"seed={config.seed}-{digest(parts, 4)}", asdict(config), parts)
+
+
+def device_kind(asked: str | None) -> str:
+    """`cuda`, `cpu` or another kind of device: what is asked for or, where nothing is, the best there is."""
+    if asked in (None, "auto", "gpu"):
+        if not _may_have_gpu():
+            return "cpu"
+        import torch
+
+        others = "mps" if asked and torch.backends.mps.is_available() else "cpu"  # inpainters know no MPS
+        return "cuda" if torch.cuda.is_available() else others
+    return str(asked).partition(":")[0]
+
+
+def _may_have_gpu() -> bool:
+    """Whether there is a driver's file, asked without torch, which takes seconds to load."""
+    return sys.platform != "linux" or any(
+        file for name in ("nvidia*", "dxg", "kfd") for file in Path("/dev").glob(name)
+    )

@@ -1,0 +1,169 @@
+"""Measure an anonymised set: made first where it is not there, then looked at face by face, then attacked."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import NamedTuple
+
+import torch
+from hydra.utils import instantiate
+from pytorch_lightning.callbacks import LambdaCallback
+
+from veil.anonymization.anonymized_set import AnonymizedSet
+from veil.config import Config, held_out
+from veil.data.faces import FaceSet, Side
+from veil.evaluation.attributes import attributes
+from veil.evaluation.campaign import Findings, campaign
+from veil.evaluation.controls import controls
+from veil.evaluation.groups import chosen_labels
+from veil.evaluation.judge import Judge
+from veil.evaluation.material import Material
+from veil.evaluation.module import Evaluation, Pairs
+from veil.evaluation.outcome import RANK1
+from veil.evaluation.panel import Panel
+from veil.evaluation.realism import realism
+from veil.metrics.measure import NAIVE, Figure
+from veil.report.loggers import publish
+from veil.storage.addresses import evaluation_folder
+from veil.storage.folders import Row, RunFolder
+from veil.tasks.anonymize import adopted_set, anonymized_set
+from veil.tasks.conclude import Evidence, conclude, keep_rebuilt, trained_on
+from veil.tasks.setup import Setup
+from veil.types import Faces
+
+
+def measured(config: Config) -> RunFolder:
+    """The evaluation of this config, made unless another process has made it meanwhile."""
+    setup = Setup(config)
+    run = evaluation_folder(config, setup.place, len(setup.enrolment.unreadable))
+    with run.claimed():
+        if not run.complete:
+            chosen_labels(setup.sides[0].probes.labels, config.groups, setup.enrolment.unlabelled)  # or refused
+            _ = setup.measuring  # a wrong knob is told before hours of repainting
+            if not setup.place.path.exists():
+                _ = setup.controls
+            made = anonymized_set(setup) if config.anonymized is None else adopted_set(setup)
+            run.say_what_changed()
+            _make(setup, made, run)
+            choices = run.config["choices"]
+            ratio = "" if run.config["ratio"] is None else f"-{config.ratio:g}"
+            publish(instantiate(config.logger)(name=f"{choices['masker']}-{choices['inpainter']}{ratio}"), run)
+    return run
+
+
+class Evaluated(NamedTuple):
+    """The people of an evaluation, as far as the set has pictures of them."""
+
+    evaluation: Side
+    attackers: Side
+    missing: int  # probes without a picture
+
+
+def _make(setup: Setup, made: AnonymizedSet, run: RunFolder) -> None:
+    """Measure face by face, attack, conclude."""
+    done = made.rows()
+    people = _people(setup, done)
+    material = _material(setup, made, people)
+    with run.writing() as folder:
+        rows = _measure(setup, run, material, made)
+        findings = _found(setup, material)
+        for row, column in zip(rows, findings.columns, strict=True):
+            row |= column
+        if findings.rebuilt is not None:
+            keep_rebuilt(findings.rebuilt, rows, people.evaluation.probes, folder)
+        conclude(
+            setup.config,
+            folder,
+            Evidence(setup.enrolment, people.evaluation, people.attackers, rows, setup.measuring.asked),
+            findings,
+            setup.stages,
+            same_for_every_seed=made.notes["same_for_every_seed"],
+            trained_on=_trained(setup, made, people.evaluation),
+            missing=people.missing,
+        )
+
+
+def _people(setup: Setup, done: Mapping[str, Row]) -> Evaluated:
+    """Whom the set shows: another tool may have left some out."""
+    asked = len(setup.sides[0].probes)
+    evaluation, attackers = (side._replace(probes=_there(side.probes, done)) for side in setup.sides)
+    return Evaluated(evaluation, attackers, asked - len(evaluation.probes))
+
+
+def _material(setup: Setup, made: AnonymizedSet, people: Evaluated) -> Material:
+    keys = [*setup.enrolment.gallery.keys, *setup.enrolment.probes.keys]
+    judges = setup.measuring.judges
+    known = {name: dict(zip(keys, torch.cat(setup.clear(judge)), strict=True)) for name, judge in judges.items()}
+    results = {key: made.path / row["result"] for key, row in made.rows().items()}
+    config = setup.config
+    return Material(
+        people.evaluation,
+        people.attackers,
+        judges,
+        known,
+        results,
+        setup.name,
+        config.seed,
+        setup.stages,
+    )
+
+
+def _found(setup: Setup, material: Material) -> Findings:
+    """What attacks, controls and feature networks say."""
+    config, measuring = setup.config, setup.measuring
+    findings = campaign(material, measuring.attacks, held_out(asdict(config)), config.groups)
+    found = [*findings.figures, *controls(material, lambda: setup.controls, config.controls, config.cache)]
+    found += realism(material, measuring.features)
+    found += [Figure(RANK1, reason, judge, NAIVE) for judge, reason in measuring.missing.items()]
+    found += attributes(material, setup.enrolment.unlabelled) if config.attributes else []
+    return findings._replace(figures=found)
+
+
+def _trained(setup: Setup, made: AnonymizedSet, evaluation: Side) -> dict[str, int]:
+    """For each model, how many of the evaluated people it was trained on."""
+    painted_before = set(made.notes["trained_on"]) & set(evaluation.probes.identities)
+    trained = {f"inpainter {made.notes['inpainter']}": len(painted_before)}
+    people = setup.enrolment.people
+    return trained | {
+        name: trained_on(judge.network, people, evaluation) for name, judge in setup.measuring.judges.items()
+    }
+
+
+def _there(faces: FaceSet, done: Mapping[str, Row]) -> FaceSet:
+    return faces.select(index for index, key in enumerate(faces.keys) if key in done)
+
+
+def _measure(setup: Setup, run: RunFolder, material: Material, made: AnonymizedSet) -> list[Row]:
+    """One row for each probe, in order; those that an earlier try finished are not done again."""
+    probes, files = material.evaluation.probes, made.rows()
+    done = {row["key"] for row in run.rows()}
+    masks = {key: made.path / row["mask"] for key, row in files.items() if row["mask"]}
+    todo = probes.select(index for index, key in enumerate(probes.keys) if key not in done)
+
+    def keep(faces: Faces, rows: list[Row]) -> None:
+        for key, row in zip(faces.keys, rows, strict=True):
+            shown = {kind: f"../{files[key][kind]}" for kind in ("original", "mask", "result") if files[key][kind]}
+            run.add([files[key] | row | shown])
+
+    if len(todo):
+        config, panel = setup.config, _panel(setup, material)
+        with setup.stages.bar("evaluate", len(todo)) as advance:
+            progress = LambdaCallback(on_test_batch_end=lambda *args: advance(len(args[3].faces.keys)))
+            trainer = instantiate(config.trainer, callbacks=[progress], precision="32-true")
+            pairs = Pairs(todo, material.results, masks)
+            trainer.test(Evaluation(panel, keep), pairs.loader(config.batch_size, config.workers), verbose=False)
+        panel.to(setup.device)  # Lightning leaves it on the CPU
+    rows = {row["key"]: row for row in run.rows()}
+    return [rows[key] for key in probes.keys]
+
+
+def _panel(setup: Setup, material: Material) -> Panel:
+    probes = material.evaluation.probes
+    judges = {}
+    for judge, recognizer in material.recognizers.items():
+        seen = material.anonymized(judge, probes)
+        judges[judge] = Judge(
+            recognizer,
+            dict(zip(probes.keys, material.clear(judge, probes), strict=True)),
+            dict(zip(probes.keys, seen, strict=True)),
+        )
+    return Panel(setup.whitebox, setup.name, judges, setup.measuring.asked, setup.enrolment.people, setup.stages)
