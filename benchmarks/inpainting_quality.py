@@ -173,7 +173,7 @@ def main() -> None:
     result = json.loads(args.out.read_text()) if args.out.exists() else {"asked": asked}
     if result["asked"] != asked:
         parser.error(f"--out {args.out} holds figures of other arguments: {result['asked']}")
-    recognizers = {"facenet": FaceNet("casia", args.cache), "dlib": Dlib()}
+    recognizers = {"facenet": FaceNet("packaged", args.cache), "dlib": Dlib()}
     photos = celeba(args.eval) if args.celeba else folder(args.eval)
     everyone = read_faces(photos, args.cache, None, PER_PERSON)
     even = [index for index, identity in enumerate(everyone.identities) if identity % 2 == 0][: args.faces]

@@ -130,7 +130,7 @@ class Bench:
     @torch.no_grad()
     def after(self, config: Config, paint: Inpainter) -> Embeddings:
         """The judge's embeddings of all probes, anonymised as a run does it."""
-        masking = Masking(config.ratio, config.cells, config.keep, config.minimal is not None)
+        masking = Masking(config.ratio, config.cells, config.protect, config.hide_at_far is not None)
         masker, nowhere = asking_masker(config, paint), lambda *_: None
         anonymize = Anonymization(masker, paint, self.whitebox, masking, config.image_format, nowhere, self.stages)
         batches = self.probes.loader(BATCH)

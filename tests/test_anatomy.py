@@ -15,8 +15,8 @@ from veil.faces.landmarks import Landmarks, found
 from veil.faces.regions import MEAN_FACE, REGIONS
 from veil.maskers.anatomy import face_points, hull_distances, region_distances
 from veil.maskers.budget import budget
-from veil.maskers.keep import protected
 from veil.maskers.landmarks import landmarks
+from veil.maskers.protect import protected
 from veil.maskers.t_zone import t_zone
 from veil.maskers.whole_face import whole_face
 from veil.storage.progress import Stages

@@ -27,7 +27,7 @@ def test_no_mask_touches_what_is_spared(faces: Faces, recognizer: WhiteBox) -> N
         lambda faces, _: torch.ones(len(faces.keys), 4, 4),
         Painter(False, lambda _: 0.0),
         recognizer,
-        Masking(0.25, 4, keep=[[0.0, 0.0, 1.0, 0.5], [0.0, 0.5, 0.25, 0.6]]),
+        Masking(0.25, 4, protect=[[0.0, 0.0, 1.0, 0.5], [0.0, 0.5, 0.25, 0.6]]),
         image_format="png",
         write=lambda *_: None,
         stages=Stages(),

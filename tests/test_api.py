@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import veil
 from veil.errors import InputError
@@ -33,6 +35,19 @@ def test_a_set_is_made_and_evaluated(photos: Path, knobs: dict[str, Any]) -> Non
     assert results.figures["check/coverage"].value == 0.5
     (written,) = made.path.glob("evaluation-*/metrics.json")
     assert json.loads(written.read_text())["figures"]["utility/ssim"]["value"] == results.figures["utility/ssim"].value
+
+
+def test_scores_are_the_maskers(photos: Path, knobs: dict[str, Any]) -> None:
+    found = veil.scores(photos, masker="random", inpainter="fill", **knobs)
+    made = veil.anonymize(photos, masker="random", inpainter="fill", ratio=0.5, **knobs)
+    assert found.keys() == made.rows().keys()
+    for key, row in made.rows().items():
+        with Image.open(made.path / row["mask"]) as mask:
+            masked = np.array(mask)[48:208, 48:208] > 0  # the view
+        cells = masked.reshape(16, 10, 16, 10).all(axis=(1, 3))
+        scores = found[key].numpy()
+        assert scores.shape == (16, 16)
+        assert scores[cells].min() >= scores[~cells].max()
 
 
 def test_what_the_command_line_refuses_is_refused(photos: Path, knobs: dict[str, Any]) -> None:

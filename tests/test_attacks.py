@@ -162,7 +162,7 @@ def test_between_by_hand() -> None:
 
 @pytest.mark.parametrize("name", ["facenet", "dlib"])
 def test_the_last_block_is_the_end_of_the_real_recognisers(name: str, photos: Path, cache: str) -> None:
-    recognizer = FaceNet("casia", cache) if name == "facenet" else Dlib()
+    recognizer = FaceNet("packaged", cache) if name == "facenet" else Dlib()
     faces = enrol(folder(str(photos)), 0.6, 0, cache, Stages()).probes
     images = torch.cat([faces[index].images for index in range(2)] + [torch.zeros(1, 3, 256, 256)])
     seen = see(recognizer, images)

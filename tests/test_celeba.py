@@ -107,7 +107,7 @@ def test_why_there_are_no_attributes_reaches_the_evaluation(root: Path, cache: s
     bare = shutil.copytree(root, tmp_path / "bare")
     (bare / "list_attr_celeba.txt").unlink()
     config = compose_config(
-        "data=celeba", f"data.root={bare}", f"cache={cache}", f"outputs={tmp_path}", "groups=[Male]"
+        "data=celeba", f"data.root={bare}", f"cache={cache}", f"outputs={tmp_path}", "subgroups=[Male]"
     )
     enrolment = prepared(config, Stages())
     assert enrolment.probes.labels == {}

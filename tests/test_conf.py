@@ -28,6 +28,7 @@ REQUIRED = {  # what has no default
     "judges=onnx": ["judges.own.file=somewhere.onnx"],
     "recognizer=local": ["recognizer.weights=somewhere.safetensors"],
     "recognizer=onnx": ["recognizer.file=somewhere.onnx"],
+    "task=share": ["task.output=somewhere"],
 }
 
 
@@ -86,13 +87,13 @@ def test_every_choice_says_what_it_is(path: Any) -> None:
         ("workers=-2", r"workers must be at least 0, got -2"),
         ("image_format=gif", r"image_format must be one of \('png', 'jpg'\), got 'gif'"),
         ("inpainter.steps=many", r"inpainter.steps must be of type int, as its default 8 is, got 'many'"),
-        ("head.epochs=2.5", r"head.epochs must be of type int, as its default 60 is, got 2.5"),
-        ("recognizer.weights=3", r"recognizer.weights must be of type str, as its default 'casia' is, got 3"),
+        ("classifier.epochs=2.5", r"classifier.epochs must be of type int, as its default 60 is, got 2.5"),
+        ("recognizer.weights=3", r"recognizer.weights must be of type str, as its default 'packaged' is, got 3"),
         ("logger.originals=1", r"logger.originals must be of type bool, as its default False is, got 1"),
-        ("minimal=0.5", r"minimal .* null or one of \(0.01, 0.001, 0.0001\), got 0.5"),
-        ("keep=[ears]", r"keep must list some of \['eyes', .* boxes .* got 'ears'"),
-        ("keep=[[0.2,0.2,0.1,0.4]]", r"keep must list .* left < right .* got \[0.2, 0.2, 0.1, 0.4\]"),
-        ("keep=[[10,10,50,50]]", r"keep must list .* in \[0, 1\], .* got \[10, 10, 50, 50\]"),
+        ("hide_at_far=0.5", r"hide_at_far .* null or one of \(0.01, 0.001, 0.0001\), got 0.5"),
+        ("protect=[ears]", r"protect must list some of \['eyes', .* boxes .* got 'ears'"),
+        ("protect=[[0.2,0.2,0.1,0.4]]", r"protect must list .* left < right .* got \[0.2, 0.2, 0.1, 0.4\]"),
+        ("protect=[[10,10,50,50]]", r"protect must list .* in \[0, 1\], .* got \[10, 10, 50, 50\]"),
         ("split.probes=1", r"split.probes .* null or at least 2, got 1"),
         ("on_error=ignore", r"on_error must be one of \('raise', 'skip'\), got 'ignore'"),
         ("split.gallery=1", r"split.gallery .* in \(0, 1\), got 1"),
@@ -104,9 +105,26 @@ def test_a_value_out_of_range_is_refused_by_name(override: str, message: str) ->
 
 
 def test_what_is_kept_is_named_or_a_box() -> None:
-    assert compose_config("keep=[mouth,[0.4,0,0.6,0.2]]").keep == ["mouth", [0.4, 0, 0.6, 0.2]]
+    assert compose_config("protect=[mouth,[0.4,0,0.6,0.2]]").protect == ["mouth", [0.4, 0, 0.6, 0.2]]
     assert compose_config("masker=gradcam", "masker.weighting=gradcam++").masker["weighting"] == "gradcam++"
     assert compose_config("masker=landmarks", "masker.order=[nose,mouth]").masker["order"] == ["nose", "mouth"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("minimal=0.01", "hide_at_far=0.01"),
+        ("keep=[mouth]", r"protect=\[mouth\]"),
+        ("groups=[Male]", r"subgroups=\[Male\]"),
+        ("attributes=true", "attribute_classifiers=true"),
+        ("head=arcface", "classifier=arcface"),
+        ("head.epochs=3", r"classifier\.epochs=3"),
+        ("+head.epochs=3", r"classifier\.epochs=3"),
+    ],
+)
+def test_an_old_name_is_refused_with_the_new_one(old: str, new: str) -> None:
+    with pytest.raises(InputError, match=f"is called .* now: {new}$"):
+        compose_config(old)
 
 
 @pytest.mark.parametrize("override", ["mask=saliency", "masker.radius=2", "masker=nope", "batchsize=3"])
@@ -115,7 +133,7 @@ def test_a_typo_is_refused(override: str) -> None:
         compose_config(override)
 
 
-@pytest.mark.parametrize("override", ["ratio=abc", "keep=mouth", "cells=1.5", "data=folder"])
+@pytest.mark.parametrize("override", ["ratio=abc", "protect=mouth", "cells=1.5", "data=folder"])
 def test_a_wrong_type_or_a_missing_value_is_refused(override: str) -> None:
     with pytest.raises((ConfigCompositionException, OmegaConfBaseException)):
         compose_config(override)

@@ -45,7 +45,7 @@ def tuned(small_run: Callable[..., Config], outputs: str) -> Callable[..., Path]
     """Folders of short fine-tunings of FaceNet's last block."""
 
     def run(*overrides: str, outputs: str = outputs) -> Path:
-        knobs = ("task=finetune", "task.mode=last_block", "task.epochs=2", "task.held_out=0.34", "head.epochs=3")
+        knobs = ("task=finetune", "task.mode=last_block", "task.epochs=2", "task.held_out=0.34", "classifier.epochs=3")
         return finetune(small_run(*knobs, *overrides, outputs=outputs))
 
     return run
@@ -84,7 +84,7 @@ def test_the_head_is_trained_once_and_is_found_again(
 @pytest.mark.parametrize("loss", ["softmax", "triplet"])
 def test_below_the_last_block_nothing_changes_by_a_bit(tuned: Callable[..., Path], cache: str, loss: str) -> None:
     place = tuned(f"task.loss={loss}", "task.per_person=2", "task.batch_size=6")
-    before, after = FaceNet("casia", cache), FaceNet("casia", cache, str(place))
+    before, after = FaceNet("packaged", cache), FaceNet("packaged", cache, str(place))
     moved = {name for name, value in after.state_dict().items() if not torch.equal(value, before.state_dict()[name])}
     assert moved
     assert all(name.startswith(LAST_BLOCK) for name in moved)
@@ -139,15 +139,15 @@ def test_a_checkpoint_is_refused_where_it_does_not_belong(
     place = tmp_path / "copy"
     shutil.copytree(tuned(), place)
     with pytest.raises(InputError, match=r"recognizer.checkpoint must be a folder that task=finetune made"):
-        FaceNet("casia", cache, str(tmp_path / "none"))
+        FaceNet("packaged", cache, str(tmp_path / "none"))
     assert read_checkpoint(place).state.keys() == read_checkpoint(place / "checkpoint.safetensors").state.keys()
     details = json.loads((place / "checkpoint.json").read_text())
     (place / "checkpoint.json").write_text(json.dumps(details | {"base": "0"}))
-    with pytest.raises(InputError, match=r"was fine-tuned from other weights than recognizer.weights=casia"):
-        FaceNet("casia", cache, str(place))
+    with pytest.raises(InputError, match=r"was fine-tuned from other weights than recognizer.weights=packaged"):
+        FaceNet("packaged", cache, str(place))
     (place / "checkpoint.json").unlink()
     with pytest.raises(InputError, match=r"with its .json beside it"):
-        FaceNet("casia", cache, str(place))
+        FaceNet("packaged", cache, str(place))
 
 
 def test_a_killed_run_goes_on_and_ends_where_it_would_have(
@@ -181,7 +181,7 @@ def test_a_killed_run_goes_on_and_ends_where_it_would_have(
 
 @pytest.mark.slow
 def test_two_processes_train_one_checkpoint(photos: Path, cache: str, tmp_path: Path) -> None:
-    knobs = ("task=finetune", "task.mode=last_block", "task.epochs=2", "task.held_out=0.34", "head.epochs=3")
+    knobs = ("task=finetune", "task.mode=last_block", "task.epochs=2", "task.held_out=0.34", "classifier.epochs=3")
     where = ("data=folder", f"data.root={photos}", f"cache={cache}", f"outputs={tmp_path}", "split.gallery=0.6")
     devices = ("trainer=cpu", "trainer.devices=2", "+trainer.strategy=ddp", "logger=csv")
     command = [sys.executable, "run.py", *knobs, *where, *devices]
@@ -193,7 +193,7 @@ def test_two_processes_train_one_checkpoint(photos: Path, cache: str, tmp_path: 
     moved = set(read_checkpoint(path).trunk())
     assert moved
     assert all(name.startswith(LAST_BLOCK) for name in moved)
-    assert FaceNet("casia", cache, str(path)).checkpoint is not None
+    assert FaceNet("packaged", cache, str(path)).checkpoint is not None
 
 
 @pytest.mark.parametrize("mode", ["full", "last_block"])
@@ -202,19 +202,19 @@ def test_each_mode_trains_its_part_and_no_more(
 ) -> None:
     recipe = read_recipe(small_run("task=finetune", f"task.mode={mode}").task)
     enrolment = enrol(folder(str(photos)), 0.6, 0, cache, Stages())
-    recognizer = FaceNet("casia", cache)
+    recognizer = FaceNet("packaged", cache)
     part = trained_part(recognizer, recipe, enrolment, cache, Stages())
     trained = {name for name, value in recognizer.named_parameters() if value.requires_grad}
     assert trained
     assert all(name.startswith(LAST_BLOCK) for name in trained) == (mode == "last_block")
     row = part.gallery[0][None]
     face = enrolment.gallery[0].images
-    torch.testing.assert_close(part.embedder(row), FaceNet("casia", cache)(face))
+    torch.testing.assert_close(part.embedder(row), FaceNet("packaged", cache)(face))
 
 
 def test_all_of_the_network_is_trained_and_loaded_again(tuned: Callable[..., Path], cache: str) -> None:
     place = tuned("task.mode=full", "task.epochs=1", "task.learning_rate=1e-4", "task.variants=3", "task.accumulate=2")
-    before, after = FaceNet("casia", cache).state_dict(), FaceNet("casia", cache, str(place)).state_dict()
+    before, after = FaceNet("packaged", cache).state_dict(), FaceNet("packaged", cache, str(place)).state_dict()
     moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
     assert {"network.conv2d_1a.conv.weight", "network.repeat_2.9.conv2d.bias", "network.last_linear.weight"} <= moved
     assert not any("running" in name or "num_batches" in name for name in moved)
@@ -239,8 +239,8 @@ def test_the_other_recognisers_keep_to_their_heads(small_run: Callable[..., Conf
         ("task.accumulate=0", r"task.accumulate must be at least 1, got 0"),
         ("task.scale=-1", r"task.scale must be above 0 .* got -1"),
         ("task.augment.crop=0.9", r"task.augment.crop must be in \[0, 0.3\], got 0.9"),
-        ("head.loss=triplet", r"head.loss=triplet trains an embedding"),
-        ("head.learning_rate=0.0", r"head.learning_rate must be above 0, got 0.0"),
+        ("classifier.loss=triplet", r"classifier.loss=triplet trains an embedding"),
+        ("classifier.learning_rate=0.0", r"classifier.learning_rate must be above 0, got 0.0"),
     ],
 )
 def test_a_knob_out_of_range_is_refused_by_name(small_run: Callable[..., Config], override: str, message: str) -> None:
@@ -250,5 +250,5 @@ def test_a_knob_out_of_range_is_refused_by_name(small_run: Callable[..., Config]
 
 @pytest.mark.parametrize("head", ["arcface", "cosface"])
 def test_every_head_names_the_people(small_run: Callable[..., Config], head: str) -> None:
-    place = finetune(small_run("task=finetune", f"head={head}"))
+    place = finetune(small_run("task=finetune", f"classifier={head}"))
     assert json.loads((place / "metrics.json").read_text())["figures"]["everybody/facenet/accuracy"]["value"] == 1

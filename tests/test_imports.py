@@ -1,6 +1,8 @@
 """Who imports whom: down the list of rooms only, and never in a circle."""
 
 import ast
+import subprocess
+import sys
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -45,6 +47,25 @@ def imports() -> dict[str, set[str]]:
                     found.add(inside if inside in names else inside.rpartition(".")[0])
         graph[name] = found - {name}
     return graph
+
+
+HEAVY = {"diffusers", "facenet_pytorch", "pytorch_lightning", "torch", "torchmetrics", "torchvision", "transformers"}
+
+
+@pytest.mark.parametrize(
+    ("module", "spared"),
+    [
+        ("veil", HEAVY | {"hydra", "numpy", "rich"}),
+        ("veil.cli", HEAVY | {"numpy", "plotly", "sklearn", "wandb"}),
+        ("veil.tasks.evaluate", HEAVY | {"plotly", "scipy", "sklearn", "wandb"}),  # a finished run is shown by it
+        ("veil.tasks.measure", {"captum", "datasets", "diffusers", "onnxruntime", "pandas", "sklearn", "wandb"}),
+    ],
+)
+def test_what_is_not_used_is_not_loaded(module: str, spared: set[str]) -> None:
+    """Loading takes seconds: torch 2, Lightning with torchmetrics 4, diffusers 2."""
+    asked = f"import sys, {module}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    assert not spared & set(done.stdout.split())
 
 
 def test_nothing_imports_in_a_circle() -> None:

@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from veil.errors import InputError
 from veil.maskers.budget import budget
-from veil.maskers.keep import protected
 from veil.maskers.occlusion import occlusion
+from veil.maskers.protect import protected
 from veil.maskers.random import random_patches
 from veil.maskers.rise import rise
 from veil.recognizers.whitebox import WhiteBox

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from veil.maskers.budget import budget
-from veil.maskers.keep import protected
 from veil.maskers.minimal import smallest_masks, unknown
+from veil.maskers.protect import protected
 from veil.metrics.needed import smallest_ratio
 from veil.recognizers.whitebox import WhiteBox
 from veil.types import Faces, Images, Masks, view

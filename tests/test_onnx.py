@@ -76,7 +76,7 @@ def small_view(images: Tensor, size: int) -> Tensor:
 
 
 def test_facenet_as_onnx_equals_facenet(crops: Faces, cache: str, tmp_path: Path) -> None:
-    facenet = FaceNet("casia", cache)
+    facenet = FaceNet("packaged", cache)
     path = exported(facenet.network, 160, tmp_path / "facenet.onnx")
     mine = Onnx(path, **KNOBS | {"std": [128 / 255] * 3})
     assert mine.input_size == 160

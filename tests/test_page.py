@@ -245,7 +245,7 @@ def test_groups_and_what_the_reversal_rebuilt_are_shown(folder: Path) -> None:
 def test_how_much_each_face_took_is_drawn(folder: Path, tmp_path: Path) -> None:
     assert "How much it takes" not in text(write_page(folder))
     config = OmegaConf.load(folder / "config.yaml")
-    (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.merge(config, {"minimal": 0.001})))
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.merge(config, {"hide_at_far": 0.001})))
     rows = read_manifest(folder)
     for number, row in enumerate(rows):
         row |= {"minimal/ratio": min(0.05 * number, 0.5), "minimal/hidden": float(number <= 10)}

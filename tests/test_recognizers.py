@@ -26,7 +26,7 @@ from veil.types import Faces, view
 
 @pytest.fixture(scope="module")
 def facenet(cache: str) -> FaceNet:
-    return FaceNet("casia", cache)
+    return FaceNet("packaged", cache)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_weights_that_cannot_be_had_say_what_to_do(monkeypatch: pytest.MonkeyPat
     config = compose_config("recognizer=facenet_vggface2", f"cache={cache}")
     with pytest.raises(Exception, match=r"recognizer.weights=vggface2 could not be downloaded .* recognizer=facenet"):
         instantiate(config.recognizer)
-    with pytest.raises(ValueError, match=r"recognizer.weights must be casia, .* got 'nope'"):
+    with pytest.raises(ValueError, match=r"recognizer.weights must be packaged, .* got 'nope'"):
         FaceNet("nope", cache)
     with pytest.raises(FileNotFoundError, match=r"none\.pt does not exist"):
         FaceNet(str(tmp_path / "none.pt"), cache)

@@ -61,7 +61,7 @@ def test_mixed_precision_is_for_masks_alone(small_run: Callable[..., Config]) ->
     assert 0 < (masks[0] != masks[1]).mean() < 0.1
     first, second = ([(row["key"], row["predicted_clear"]) for row in rows(folder)] for folder in (exact, quick))
     assert first == second
-    for refused in (("trainer.precision=16-mixed",), ("trainer.precision=bf16-mixed", "minimal=0.01")):
+    for refused in (("trainer.precision=16-mixed",), ("trainer.precision=bf16-mixed", "hide_at_far=0.01")):
         with pytest.raises(InputError, match=r"trainer.precision .* must be one of .* got '(16|bf16)-mixed'"):
             evaluate(small_run("masker=saliency", *refused))
 
@@ -102,7 +102,7 @@ def test_a_run_folder_holds_what_it_says(small_run: Callable[..., Config]) -> No
 
 
 def test_what_is_kept_is_in_every_result(small_run: Callable[..., Config]) -> None:
-    folder = evaluate(small_run("masker=landmarks", "keep=[eyes,[0,0,1,0.2]]", "ratio=0.25", "attacks=none"))
+    folder = evaluate(small_run("masker=landmarks", "protect=[eyes,[0,0,1,0.2]]", "ratio=0.25", "attacks=none"))
     for row in rows(folder):
         mask, original, result = (cv2.imread(str(folder / row[kind])) for kind in ("mask", "original", "result"))
         assert float(row["achieved"]) == 0.25
@@ -208,7 +208,7 @@ def test_a_judge_that_is_the_white_box_is_flagged(small_run: Callable[..., Confi
 
 @pytest.mark.slow
 def test_surrogates_help_to_make_masks_and_do_not_judge(small_run: Callable[..., Config]) -> None:
-    knobs = ("masker=search", "ratio=0.1", "keep=[mouth]", "attacks=none")
+    knobs = ("masker=search", "ratio=0.1", "protect=[mouth]", "attacks=none")
     alone = evaluate(small_run(*knobs))
     helped = evaluate(small_run(*knobs, "surrogates=eigenfaces"))
     assert not any("eigenfaces" in name for name in figures(helped)["figures"])
@@ -223,7 +223,7 @@ def test_each_face_is_masked_no_more_than_it_takes(
     small_run: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("veil.metrics.verification.SUPPORT", 0)  # 60 pairs: the threshold is the highest of them
-    folder = evaluate(small_run("masker=whole_face", "ratio=0.9", "minimal=0.01"))
+    folder = evaluate(small_run("masker=whole_face", "ratio=0.9", "hide_at_far=0.01"))
     table, found = rows(folder), figures(folder)
     ratios = np.array([float(row["achieved"]) for row in table])
     assert (ratios <= 230 / 256).all()
@@ -248,8 +248,8 @@ def test_scores_are_kept_for_another_ratio(small_run: Callable[..., Config], mon
 
 
 def test_a_far_that_the_data_cannot_support_is_refused(small_run: Callable[..., Config]) -> None:
-    with pytest.raises(InputError, match=r"minimal: the data's 60 pairs .* support FARs of none, got 0.001"):
-        evaluate(small_run("minimal=0.001"))
+    with pytest.raises(InputError, match=r"hide_at_far: the data's 60 pairs .* support FARs of none, got 0.001"):
+        evaluate(small_run("hide_at_far=0.001"))
 
 
 def test_jpeg_is_what_is_measured(small_run: Callable[..., Config]) -> None:

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 
 from veil.config import Config, conf_folder
-from veil.storage import fingerprint
+from veil.storage import addresses, fingerprint
 from veil.storage.addresses import evaluation_folder, set_folder
 from veil.storage.fingerprint import SPEED
 from veil.tasks.evaluate import evaluate
@@ -125,6 +125,7 @@ def test_another_device_or_precision_is_another_run(monkeypatch: pytest.MonkeyPa
 
     here = place()
     assert place("inpainter.dtype=float16") != here
+    monkeypatch.setattr(addresses, "may_have_gpu", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert place() != here  # bfloat16 there, float32 here
     assert place("inpainter.device=cuda:1") == place("inpainter.device=cuda:0")
@@ -132,7 +133,17 @@ def test_another_device_or_precision_is_another_run(monkeypatch: pytest.MonkeyPa
 
 def knobs() -> list[tuple[str, str]]:
     """Every knob of every choice of the groups that an evaluation is made with."""
-    groups = ("masker", "inpainter", "recognizer", "head", "attacks", "controls", "metrics", "surrogates", "features")
+    groups = (
+        "masker",
+        "inpainter",
+        "recognizer",
+        "classifier",
+        "attacks",
+        "controls",
+        "metrics",
+        "surrogates",
+        "features",
+    )
     found = []
     for group in groups:
         for path in sorted((conf_folder() / group).glob("*.yaml")):
@@ -163,7 +174,7 @@ def test_every_knob_is_in_the_address_unless_it_only_changes_speed(choice: str, 
     value: Any = getattr(configs[0], knob.split(".")[0])
     for part in knob.split(".")[1:]:
         value = value[part]
-    learnt = knob.startswith("head.")  # there the size of a batch is no matter of speed
+    learnt = knob.startswith("classifier.")  # there the size of a batch is no matter of speed
     if value is None or (knob.rpartition(".")[2] in SPEED and not learnt):
         assert before == after
     else:

@@ -74,12 +74,12 @@ def test_the_address_is_what_matters() -> None:
     base = place()
     assert str(base).startswith("outputs/att/saliency/face_diffusion/ratio=0.25/seed=0-")
     assert base.name.startswith("evaluation-")
-    for same in ("batch_size=3", "workers=2", "logger=csv", "trainer=cpu", "cache=elsewhere", "inpainter.batch_size=2"):
+    for same in ("batch_size=3", "workers=2", "logger=csv", "trainer=cpu", "cache=/tmp", "inpainter.batch_size=2"):
         assert place(same) == base
     assert place("inpainter.feather=0") == base  # 0 and 0.0
     others = ["ratio=0.5", "seed=1", "cells=8", "image_format=jpg", "inpainter.steps=5", "split.attackers=0.5"]
-    others += ["trainer.precision=bf16-mixed", "masker=random", "recognizer.weights=mine.pt", "head.epochs=3"]
-    others += ["metrics.ssim=null", "keep=[mouth]", "logger.originals=true", "inpainter.dtype=bfloat16"]
+    others += ["trainer.precision=bf16-mixed", "masker=random", "recognizer.weights=mine.pt", "classifier.epochs=3"]
+    others += ["metrics.ssim=null", "protect=[mouth]", "logger.originals=true", "inpainter.dtype=bfloat16"]
     assert len({place(other) for other in others} | {base, place(data="others")}) == len(others) + 2
 
 
@@ -99,7 +99,14 @@ def test_the_set_depends_on_nothing_that_only_measures() -> None:
         assert place(same) == base
         found.add(evaluation([same]))
     assert len(found) == 1 + len(measuring)
-    for other in ("ratio=0.5", "seed=1", "masker.blur=9", "inpainter.steps=5", "head.epochs=3", "image_format=jpg"):
+    for other in (
+        "ratio=0.5",
+        "seed=1",
+        "masker.blur=9",
+        "inpainter.steps=5",
+        "classifier.epochs=3",
+        "image_format=jpg",
+    ):
         assert place(other) != base
 
 
@@ -107,7 +114,7 @@ def test_the_head_depends_on_photos_recogniser_and_its_recipe_only() -> None:
     base = head_folder(compose_config(), "photos").path
     for same in ("ratio=0.5", "masker=random", "inpainter=fill", "task=finetune", "cells=8", "split.probes=9"):
         assert head_folder(compose_config(same), "photos").path == base
-    for other in ("seed=1", "recognizer.weights=mine.pt", "head.epochs=3", "trainer.precision=bf16-mixed"):
+    for other in ("seed=1", "recognizer.weights=mine.pt", "classifier.epochs=3", "trainer.precision=bf16-mixed"):
         assert head_folder(compose_config(other), "photos").path != base
     assert head_folder(compose_config(), "others").path != base
 

@@ -61,7 +61,7 @@ def test_wandb_gets_the_learning_curve_and_who_is_mistaken_for_whom_without_name
     monkeypatch.setattr(WandbLogger, "log_metrics", lambda self, metrics, step=None: noted.update(metrics))
     monkeypatch.setattr(WandbLogger, "log_table", lambda self, key, columns, data: tables.update({key: columns}))
     monkeypatch.setattr(WandbLogger, "log_image", lambda *args: pytest.fail("a picture"))
-    finetune(small_run("task=finetune", "head.epochs=2", "logger=wandb"))
+    finetune(small_run("task=finetune", "classifier.epochs=2", "logger=wandb"))
     assert noted >= {"train/loss", "val/loss", "val/accuracy", "train/seconds", "everybody/facenet/accuracy/value"}
     assert tables == {"confusions": ["label", "probes", "accuracy", "taken_for_label", "times"]}
 

@@ -1,16 +1,17 @@
 """Veil: how much of a face must be repainted before nobody recognises the person, and what is lost by it.
 
-`veil.anonymize` and `veil.evaluate` do from Python what the command `veil` does; they are loaded when they are used.
+`veil.scores`, `veil.anonymize` and `veil.evaluate` do from Python what the command `veil` does; they are loaded when
+they are used.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from veil.api import anonymize, evaluate
+    from veil.api import anonymize, evaluate, scores
 
     __version__: str
 
-__all__ = ["__version__", "anonymize", "evaluate"]
+__all__ = ["__version__", "anonymize", "evaluate", "scores"]
 
 
 def __getattr__(name: str) -> Any:
@@ -18,7 +19,7 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("veil")
-    if name in ("anonymize", "evaluate"):
+    if name in ("anonymize", "evaluate", "scores"):
         from veil import api
 
         return getattr(api, name)

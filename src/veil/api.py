@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from hydra.errors import InstantiationException
+from jaxtyping import Float
+from torch import Tensor
 
 from veil.anonymization.anonymized_set import AnonymizedSet
 from veil.config import Config, compose, conf_folder
 from veil.evaluation.results import Results, read_results
-from veil.tasks.anonymize import anonymized_set
+from veil.tasks.anonymize import anonymized_set, scored
 from veil.tasks.evaluate import evaluate as run_evaluation
 from veil.tasks.setup import Setup
 
@@ -40,6 +42,20 @@ def anonymize(
     config = _config(photos, {"masker": masker, "ratio": ratio, "inpainter": inpainter, **knobs})
     with _reasons():
         return anonymized_set(Setup(config))
+
+
+def scores(photos: str | Path = ATT, *, masker: str = "saliency", **knobs: Any) -> dict[str, Float[Tensor, "i j"]]:
+    """How much each part of a probe's view gives the person away, by the photo's key; what is higher is masked first.
+
+    Args:
+        photos, masker, knobs: as in `anonymize`.
+
+    Raises InputError for what the command line refuses.
+
+    """
+    config = _config(photos, {"masker": masker, **knobs})
+    with _reasons():
+        return scored(Setup(config))
 
 
 def evaluate(photos: str | Path = ATT, anonymized: str | Path | None = None, **knobs: Any) -> Results:

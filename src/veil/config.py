@@ -1,6 +1,6 @@
 """The schema that every run is checked against before anything loads."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -20,7 +20,14 @@ IMAGE_FORMATS = ("png", "jpg")
 ON_ERROR = ("raise", "skip")
 ANONYMIZED_AS = ("photos", "crops")
 FARS = (1e-2, 1e-3, 1e-4)  # for which thresholds are set
-REGIONS = ("eyes", "brows", "nose", "mouth", "jaw")  # what `keep` and `masker=landmarks` know: `veil.faces.regions`
+REGIONS = ("eyes", "brows", "nose", "mouth", "jaw")  # what `protect` and `masker=landmarks` know: `veil.faces.regions`
+RENAMED = {  # knobs and groups of earlier versions
+    "attributes": "attribute_classifiers",
+    "groups": "subgroups",
+    "head": "classifier",
+    "keep": "protect",
+    "minimal": "hide_at_far",
+}
 VIEW_SIZE = 160  # px, `veil.types.VIEW * CROP`; a cell must be a whole number of pixels
 
 
@@ -61,7 +68,7 @@ class Config:
     recognizer: Any = MISSING
     surrogates: Any = MISSING
     judges: Any = MISSING
-    head: Any = MISSING
+    classifier: Any = MISSING
     masker: Any = MISSING
     inpainter: Any = MISSING
     attacks: Any = MISSING
@@ -71,15 +78,15 @@ class Config:
     trainer: Any = MISSING
     logger: Any = MISSING
     ratio: float = 0.25
-    minimal: float | None = None
+    hide_at_far: float | None = None
     cells: int | None = 16
-    keep: list[Any] = field(default_factory=list)
+    protect: list[Any] = field(default_factory=list)
     seed: int = 0
     split: Split = field(default_factory=Split)
     anonymized: str | None = None
     anonymized_as: str = "photos"
-    groups: list[str] | None = None
-    attributes: bool = False
+    subgroups: list[str] | None = None
+    attribute_classifiers: bool = False
     batch_size: int = 16
     workers: int = 0
     on_error: str = "raise"
@@ -98,17 +105,17 @@ class Config:
         grid = (self.cells or VIEW_SIZE) ** 2
         if round(self.ratio * grid) < 1:
             raise InputError(f"ratio must be at least {0.5 / grid:.2g}, half a cell of {grid}, got {self.ratio}")
-        if self.minimal is not None and self.minimal not in FARS:
-            raise InputError(f"minimal is a false acceptance rate, null or one of {FARS}, got {self.minimal}")
-        if self.anonymized is not None and self.minimal is not None:
+        if self.hide_at_far is not None and self.hide_at_far not in FARS:
+            raise InputError(f"hide_at_far is a false acceptance rate, null or one of {FARS}, got {self.hide_at_far}")
+        if self.anonymized is not None and self.hide_at_far is not None:
             raise InputError(
-                f"minimal must be null with anonymized=, whose masks are another tool's, got {self.minimal}"
+                f"hide_at_far must be null with anonymized=, whose masks are another tool's, got {self.hide_at_far}"
             )
-        for part in self.keep:
+        for part in self.protect:
             if not (part in REGIONS if isinstance(part, str) else _is_box(part)):
                 raise InputError(
-                    f"keep must list some of {list(REGIONS)} and boxes [left, top, right, bottom], shares of the view "
-                    f"in [0, 1], left < right and top < bottom, got {part!r}"
+                    f"protect must list some of {list(REGIONS)} and boxes [left, top, right, bottom], shares of the "
+                    f"view in [0, 1], left < right and top < bottom, got {part!r}"
                 )
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed must be in [0, 2**32), got {self.seed}")
@@ -131,6 +138,15 @@ def _is_box(part: Any) -> bool:
     return 0 <= left < right <= 1 and 0 <= top < bottom <= 1
 
 
+def refuse_old_names(overrides: Iterable[str]) -> None:
+    """Raise InputError for an override of a knob or group that has another name now; the message tells it."""
+    for override in overrides:
+        name, equals, value = override.lstrip("+~").partition("=")
+        first, dot, rest = name.partition(".")
+        if first in RENAMED and (equals or override.startswith("~")):
+            raise InputError(f"{first} is called {RENAMED[first]} now: {RENAMED[first]}{dot}{rest}{equals}{value}")
+
+
 def conf_folder() -> Path:
     """The folder with `config.yaml`: inside the package where a wheel was installed, at the top of a checkout."""
     package = Path(__file__).parent
@@ -148,6 +164,7 @@ def compose(*overrides: str, conf: str | Path | None = None, knobs: Mapping[str,
     Raises InputError for a knob that does not exist.
 
     """
+    refuse_old_names([*overrides, *(f"{name}={value}" for name, value in (knobs or {}).items())])
     with initialize_config_dir(str(Path(conf or conf_folder()).resolve()), version_base="1.3"):
         cfg = hydra_compose("config", overrides=list(overrides), return_hydra_config=True)
         HydraConfig.instance().set_config(cfg)

@@ -8,8 +8,8 @@ import torch
 
 from veil.faces.pictures import as_saved
 from veil.maskers.budget import budget, covered
-from veil.maskers.keep import Part, protected
 from veil.maskers.minimal import COLUMNS, smallest_masks, unknown
+from veil.maskers.protect import Part, protected
 from veil.recognizers.whitebox import WhiteBox
 from veil.storage.folders import Row
 from veil.storage.progress import Stages
@@ -26,14 +26,14 @@ class Masking:
     Args:
         ratio: share of the view, in (0, 1]; with `minimal` the most.
         cells: of the mask's grid; None is single pixels.
-        keep: what no mask touches: features by name, and boxes in shares of the view.
+        protect: what no mask touches: features by name, and boxes in shares of the view.
         minimal: whether each face has its own smallest ratio (`smallest_masks`).
 
     """
 
     ratio: float
     cells: int | None = 16
-    keep: Sequence[Part] = ()
+    protect: Sequence[Part] = ()
     minimal: bool = False
 
 
@@ -65,7 +65,7 @@ class Anonymization(pl.LightningModule):
         with self.stages.clock("mask"):
             scores = self.masker(faces, self.whitebox)
             height, width = faces.images.shape[-2:]
-            kept = protected(faces.images, self.masking.keep) if self.masking.keep else None
+            kept = protected(faces.images, self.masking.protect) if self.masking.protect else None
             if not self.masking.minimal:
                 masks = budget(scores, ratio, cells, (height, width), kept)
         with self.stages.clock("inpaint"):

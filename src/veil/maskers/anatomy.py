@@ -1,4 +1,4 @@
-"""Where the parts of each face are in its view: geometry that the anatomical maskers and `keep` share."""
+"""Where the parts of each face are in its view: geometry that the anatomical maskers and `protect` share."""
 
 from collections.abc import Sequence
 from functools import cache

@@ -19,7 +19,7 @@ def budget(
         ratio: share of the view to mask, in (0, 1].
         cells: side of the grid; `None`: single pixels.
         size: height and width of the crop in pixels. Nothing outside its view is masked.
-        protected: what stays as it is (`veil.maskers.keep`). A cell that it touches is not masked; the next best is.
+        protected: what stays as it is (`veil.maskers.protect`). A cell that it touches is not masked; the next best is.
 
     Raises ValueError where a score is not a finite number: no order, no mask. Raises InputError where the ratio does
     not fit into what is left of a face.
@@ -58,7 +58,7 @@ def _check_room(count: int, taken: Bool[Tensor, "b cells"], ratio: float) -> Non
     cells, left = taken.shape[1], int((~taken).sum(dim=1).min())
     if count > left:
         raise InputError(
-            f"ratio must leave room for keep: at most {left / cells:.3g} where keep spares {cells - left} of the "
+            f"ratio must leave room for protect: at most {left / cells:.3g} where protect spares {cells - left} of the "
             f"{cells} cells of a face, got {ratio}"
         )
 

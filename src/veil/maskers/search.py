@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from veil.errors import InputError
 from veil.maskers.budget import budget, on_grid
 from veil.maskers.ensemble import ranks
-from veil.maskers.keep import Part, protected
+from veil.maskers.protect import Part, protected
 from veil.recognizers.whitebox import WhiteBox
 from veil.types import Faces, Images, Masks, Scores, pick, view
 
@@ -40,7 +40,7 @@ def search(
     starts: Mapping[str, Callable[[Faces, WhiteBox], Scores]],
     ratio: float,
     cells: int | None,
-    keep: Sequence[Part] = (),
+    protect: Sequence[Part] = (),
     repaints: int = 8,
     mixes: int = 2,
     draws: int = 1,
@@ -69,7 +69,7 @@ def search(
 
     """
     _check(repaints, mixes, draws, patience, swap, noise, holes, len(starts))
-    trials = Trials(faces, recognizer, repaint, ratio, cells, keep, draws, holes)
+    trials = Trials(faces, recognizer, repaint, ratio, cells, protect, draws, holes)
     everybody = range(len(faces.keys))
     generators = [Generator().manual_seed(seed) for seed in faces.seeds.tolist()]
     orders = torch.stack([ranks(start(faces, recognizer), faces, cells) for start in starts.values()])
@@ -96,7 +96,7 @@ class Trials:
         repaint: Repaint,
         ratio: float,
         cells: int | None,
-        keep: Sequence[Part],
+        protect: Sequence[Part],
         draws: int,
         holes: float,
     ) -> None:
@@ -105,7 +105,7 @@ class Trials:
         self.size = (faces.images.shape[-2], faces.images.shape[-1])
         height, width = view(faces.images).shape[-2:]
         self.grid = (cells, cells) if cells else (height, width)
-        self.kept = protected(faces.images, keep) if keep else None
+        self.kept = protected(faces.images, protect) if protect else None
 
     def __call__(self, scores: Scores, who: Sequence[int]) -> Tried:
         """The masks by these scores of some of the faces."""

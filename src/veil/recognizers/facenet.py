@@ -19,7 +19,7 @@ class FaceNet(nn.Module):
     """Unit embeddings of aligned crops; always in eval mode, its weights frozen.
 
     Args:
-        weights: `casia` (the frozen graph that installs with Veil), `casia_webface` or `vggface2` (facenet-pytorch's
+        weights: `packaged` (the frozen graph that installs with Veil), `casia_webface` or `vggface2` (facenet-pytorch's
             downloads), or the path of a state dict (`.pt`, `.safetensors`).
         cache: folder for the converted weights.
         checkpoint: a folder that `task=finetune` made from these weights, or the safetensors file in it.
@@ -34,7 +34,7 @@ class FaceNet(nn.Module):
 
     def __init__(self, weights: str, cache: str, checkpoint: str | None = None) -> None:
         super().__init__()
-        if weights == "casia":
+        if weights == "packaged":
             state = sources.packaged_facenet(cache)
         elif weights in sources.DOWNLOADS:
             state = sources.downloaded_facenet(weights)
@@ -42,7 +42,7 @@ class FaceNet(nn.Module):
             state = sources.read_state(weights)
         else:
             raise ValueError(
-                f"recognizer.weights must be casia, {', '.join(sources.DOWNLOADS)} or a .pt/.safetensors file, "
+                f"recognizer.weights must be packaged, {', '.join(sources.DOWNLOADS)} or a .pt/.safetensors file, "
                 f"got {weights!r}"
             )
         self.network = InceptionResnetV1()

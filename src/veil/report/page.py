@@ -43,7 +43,7 @@ def write_page(folder: Path, *, originals: bool = False) -> Path:
     config = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.create(text)))
     rows = read_manifest(folder)
     sections = _drawings(folder / "scores.npz", results)
-    ratios = _ratios(rows) if config.get("minimal") else None
+    ratios = _ratios(rows) if config.get("hide_at_far") else None
     here = Path(__file__).parent
     templates = Environment(
         loader=FileSystemLoader(here), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True

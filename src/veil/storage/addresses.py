@@ -22,8 +22,8 @@ def set_folder(config: Config, data: str) -> RunFolder:
 
     """
     names = config.choices
-    knobs = ("ratio", "minimal", "cells", "keep", "image_format")
-    groups = ("masker", "inpainter", "recognizer", "surrogates", "head")
+    knobs = ("ratio", "hide_at_far", "cells", "protect", "image_format")
+    groups = ("masker", "inpainter", "recognizer", "surrogates", "classifier")
     parts = {
         "data": data,
         "inpainter_device": device_kind(config.inpainter.get("device")),
@@ -41,15 +41,15 @@ def evaluation_folder(config: Config, made: RunFolder, quarantined: int = 0) -> 
         quarantined: files that are no photos; the count is reported.
 
     """
-    groups = ("recognizer", "surrogates", "judges", "head", "attacks", "controls", "features", "metrics")
+    groups = ("recognizer", "surrogates", "judges", "classifier", "attacks", "controls", "features", "metrics")
     parts = {
         "set": made.path.name,
         "quarantined": quarantined,
         "name": config.choices.recognizer,
         "originals": config.logger["originals"],
         "split": {"attackers": config.split.attackers, "probes": config.split.probes},
-        "groups": config.groups,
-        "attributes": config.attributes,
+        "subgroups": config.subgroups,
+        "attribute_classifiers": config.attribute_classifiers,
         **_settings(config, *groups),
         **_common(config, "veil.tasks.measure"),
     }
@@ -79,14 +79,14 @@ def foreign_folder(config: Config, data: str, pictures: Mapping[str, Path]) -> R
 
 def head_folder(config: Config, data: str) -> RunFolder:
     """`outputs/finetune/<data>/<recognizer>/seed=0-<digest>`: the same whichever task asks."""
-    groups = _settings(config, "recognizer", "head")
+    groups = _settings(config, "recognizer", "classifier")
     parts = {"data": data, "name": config.choices.recognizer, **groups, **_common(config, "veil.tasks.head")}
     return _addressed(config, Path("finetune", config.choices.data, config.choices.recognizer), parts)
 
 
 def trunk_folder(config: Config, data: str, mode: str, loss: str) -> RunFolder:
     """`outputs/finetune/<data>/<recognizer>/<mode>/<loss>/seed=0-<digest>`."""
-    groups = _settings(config, "task", "recognizer", "head", "trainer")
+    groups = _settings(config, "task", "recognizer", "classifier", "trainer")
     parts = {"data": data, "name": config.choices.recognizer, **groups, **_common(config, "veil.tasks.finetune")}
     return _addressed(config, Path("finetune", config.choices.data, config.choices.recognizer, mode, loss), parts)
 
@@ -116,7 +116,7 @@ def _settings(config: Config, *groups: str) -> dict[str, Any]:
     """The groups as they enter an address; the size of a batch counts where something is trained."""
     training = SPEED - {"batch_size", "compile", "device"}
     return {
-        group: settings(getattr(config, group), config.cache, training if group in ("head", "task") else SPEED)
+        group: settings(getattr(config, group), config.cache, training if group in ("classifier", "task") else SPEED)
         for group in groups
     }
 
@@ -139,7 +139,7 @@ def _addressed(config: Config, place: Path, parts: Mapping[str, Any]) -> RunFold
 def device_kind(asked: str | None) -> str:
     """`cuda`, `cpu` or another kind of device: what is asked for or, where nothing is, the best there is."""
     if asked in (None, "auto", "gpu"):
-        if not _may_have_gpu():
+        if not may_have_gpu():
             return "cpu"
         import torch
 
@@ -148,7 +148,7 @@ def device_kind(asked: str | None) -> str:
     return str(asked).partition(":")[0]
 
 
-def _may_have_gpu() -> bool:
+def may_have_gpu() -> bool:
     """Whether there is a driver's file, asked without torch, which takes seconds to load."""
     return sys.platform != "linux" or any(
         file for name in ("nvidia*", "dxg", "kfd") for file in Path("/dev").glob(name)

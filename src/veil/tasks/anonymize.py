@@ -3,8 +3,11 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from hydra.utils import instantiate
+from jaxtyping import Float
 from pytorch_lightning.callbacks import LambdaCallback
+from torch import Tensor
 
 from veil.anonymization.anonymized_set import ATTACKERS, GALLERY, PROBES, AnonymizedSet, Role, Writer
 from veil.anonymization.foreign import adopt
@@ -50,6 +53,19 @@ def anonymized_set(setup: Setup) -> AnonymizedSet:
     return made
 
 
+@torch.no_grad()
+def scored(setup: Setup) -> dict[str, Float[Tensor, "i j"]]:
+    """The masker's scores of each probe, by its key."""
+    masker, whitebox = setup.painter[0], setup.whitebox.to(setup.device)
+    probes, config = setup.sides[0].probes, setup.config
+    found: dict[str, Tensor] = {}
+    with setup.stages.bar("score", len(probes)) as advance:
+        for faces in probes.loader(config.batch_size, config.workers):
+            found |= zip(faces.keys, masker(moved(faces, setup.device), whitebox).cpu(), strict=True)
+            advance(len(faces.keys))
+    return found
+
+
 def adopted_set(setup: Setup) -> AnonymizedSet:
     """The set of `anonymized=`: pictures that another tool made, cut where the originals' faces are."""
     config, enrolment, matches = setup.config, setup.enrolment, setup.matches
@@ -86,13 +102,15 @@ def _everything(setup: Setup) -> dict[str, FaceSet]:
 
 def _roles(setup: Setup) -> Mapping[str, FaceSet]:
     evaluation, attackers = setup.sides
-    gallery, theirs = needed_faces(instantiate(setup.config.attacks), evaluation, attackers, setup.config.attributes)
+    gallery, theirs = needed_faces(
+        instantiate(setup.config.attacks), evaluation, attackers, setup.config.attribute_classifiers
+    )
     return {PROBES: evaluation.probes, GALLERY: gallery, ATTACKERS: theirs}
 
 
 def _module(setup: Setup, write: Write) -> Anonymization:
     config = setup.config
-    masking = Masking(config.ratio, config.cells, config.keep, config.minimal is not None)
+    masking = Masking(config.ratio, config.cells, config.protect, config.hide_at_far is not None)
     masker, inpainter = setup.painter
     return Anonymization(masker, inpainter, setup.whitebox, masking, config.image_format, write, setup.stages)
 

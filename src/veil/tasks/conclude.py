@@ -68,7 +68,7 @@ def conclude(
 ) -> None:
     """Means, intervals, flags, pictures, the page."""
     enrolment, evaluation, attackers, rows, asked = evidence
-    found = [*findings.figures, *means(rows, asked), *(ratio_figures(rows) if config.minimal is not None else [])]
+    found = [*findings.figures, *means(rows, asked), *(ratio_figures(rows) if config.hide_at_far is not None else [])]
     figures = by_name(found)
     probed = set(enrolment.probes.identities)
     flags = raise_flags(
@@ -76,7 +76,7 @@ def conclude(
         unchanged=sum(row["unchanged"] for row in rows),
         faces=len(rows),
         ratio=config.ratio,
-        smallest=config.minimal is not None,
+        smallest=config.hide_at_far is not None,
         cells=(config.cells or VIEW_SIZE) ** 2,
         not_found=enrolment.not_found,
         single_photo=len(enrolment.people) - len(probed),

@@ -42,7 +42,7 @@ def finetune(config: Config) -> Path:
     stages = Stages()
     enrolment = prepared(config, stages)
     data = checksum(enrolment)
-    alone = recipe.mode == "head"
+    alone = recipe.mode == "classifier"
     run = head_folder(config, data) if alone else trunk_folder(config, data, recipe.mode, recipe.loss)
     if run.complete:
         console.print(f"Found the finished run in {run.path}", soft_wrap=True)
@@ -78,7 +78,7 @@ def _make(config: Config, recipe: TrunkFitting, run: RunFolder, enrolment: Enrol
         _train(config, recipe, enrolment, part, part.embed(enrolment, device), run.partial, stages)
         return
     logger = instantiate(config.logger)(name=f"{config.choices.data}-{config.choices.recognizer}-{recipe.mode}")
-    if recipe.mode == "head":
+    if recipe.mode == "classifier":
         clear = embed_both(recognizer, enrolment, config.cache, stages, config.choices.recognizer)
         fitted_head(config, recognizer, enrolment, clear, stages, logger)
     else:
@@ -106,7 +106,7 @@ def _tune(
     with stages.clock("embed"):
         tuned = part.embed(enrolment, device)
     head = fit_head(config, tuned, len(enrolment.people), folder, stages)
-    details = {"mode": recipe.mode, "base": base, "recipe": {"task": config.task, "head": config.head}}
+    details = {"mode": recipe.mode, "base": base, "recipe": {"task": config.task, "classifier": config.classifier}}
     trunk = changed(before, recognizer.state_dict())
     held = held_out_people(enrolment.people, recipe.held_out, config.seed)
     figures = _compare(config.choices.recognizer, head, untouched, tuned, held)

@@ -65,7 +65,7 @@ def fitted_head(
             with run.writing() as folder:
                 both = compared(*clear, enrolment)
                 head = fit_head(config, both, len(enrolment.people), folder, stages, logger)
-                details = {"mode": "head", "base": weights_of(recognizer), "recipe": {"head": config.head}}
+                details = {"mode": "head", "base": weights_of(recognizer), "recipe": {"classifier": config.classifier}}
                 figures = clear_figures(config.choices.recognizer, head, both)
                 write_checkpoint(folder, head, {}, split_checksum(enrolment), figures, details)
                 conclude(folder, figures, confusions(head, both, enrolment.people), stages)
@@ -75,8 +75,8 @@ def fitted_head(
 def fit_head(
     config: Config, clear: Comparison, people: int, folder: Path, stages: Stages, logger: Logger | None = None
 ) -> nn.Linear:
-    """Fit a classifier of everybody who is enrolled, as `head=` says."""
-    recipe: Fitting = instantiate(config.head)
+    """Fit a classifier of everybody who is enrolled, as `classifier=` says."""
+    recipe: Fitting = instantiate(config.classifier)
     means = centroids(clear.templates, clear.enrolled, people)
     loss = new_loss(recipe.loss, means, recipe.scale, recipe.margin)
     module = Tuning(nn.Identity(), loss, len(means), recipe.learning_rate, recipe.weight_decay)

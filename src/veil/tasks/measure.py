@@ -37,7 +37,7 @@ def measured(config: Config) -> RunFolder:
     run = evaluation_folder(config, setup.place, len(setup.enrolment.unreadable))
     with run.claimed():
         if not run.complete:
-            chosen_labels(setup.sides[0].probes.labels, config.groups, setup.enrolment.unlabelled)  # or refused
+            chosen_labels(setup.sides[0].probes.labels, config.subgroups, setup.enrolment.unlabelled)  # or refused
             _ = setup.measuring  # a wrong knob is told before hours of repainting
             if not setup.place.path.exists():
                 _ = setup.controls
@@ -110,11 +110,11 @@ def _material(setup: Setup, made: AnonymizedSet, people: Evaluated) -> Material:
 def _found(setup: Setup, material: Material) -> Findings:
     """What attacks, controls and feature networks say."""
     config, measuring = setup.config, setup.measuring
-    findings = campaign(material, measuring.attacks, held_out(asdict(config)), config.groups)
+    findings = campaign(material, measuring.attacks, held_out(asdict(config)), config.subgroups)
     found = [*findings.figures, *controls(material, lambda: setup.controls, config.controls, config.cache)]
     found += realism(material, measuring.features)
     found += [Figure(RANK1, reason, judge, NAIVE) for judge, reason in measuring.missing.items()]
-    found += attributes(material, setup.enrolment.unlabelled) if config.attributes else []
+    found += attributes(material, setup.enrolment.unlabelled) if config.attribute_classifiers else []
     return findings._replace(figures=found)
 
 

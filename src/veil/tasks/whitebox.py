@@ -64,9 +64,9 @@ def mixed_precision(config: Config) -> bool:
     threshold wants single precision.
     """
     precision = config.trainer.get("precision", "32-true")
-    allowed = ("32-true", "bf16-mixed") if config.minimal is None else ("32-true",)
+    allowed = ("32-true", "bf16-mixed") if config.hide_at_far is None else ("32-true",)
     if precision not in allowed:
-        where = "to make masks" if config.minimal is None else "with minimal"
+        where = "to make masks" if config.hide_at_far is None else "with hide_at_far"
         raise InputError(f"trainer.precision {where} must be one of {allowed}, got {precision!r}")
     return bool(precision == "bf16-mixed")
 
@@ -81,17 +81,17 @@ def threshold(config: Config, clear: Clear, means: Float[Tensor, "people d"], en
 
     Raises InputError where the data has too few pairs for this FAR.
     """
-    if config.minimal is None:
+    if config.hide_at_far is None:
         return None
     probed = torch.tensor(enrolment.probes.identities)
     strangers = pairs(Comparison(clear.probes, probed, means, torch.arange(len(means)))).impostors
     limits = thresholds(strangers)
-    if config.minimal not in limits:
+    if config.hide_at_far not in limits:
         raise InputError(
-            f"minimal: the data's {len(strangers)} pairs of a clear probe and another person's centroid support FARs "
-            f"of {list(limits) or 'none'}, got {config.minimal}"
+            f"hide_at_far: the data's {len(strangers)} pairs of a clear probe and another person's centroid support "
+            f"FARs of {list(limits) or 'none'}, got {config.hide_at_far}"
         )
-    return limits[config.minimal]
+    return limits[config.hide_at_far]
 
 
 def asking_masker(config: Config, inpainter: Inpainter) -> Masker:

@@ -36,7 +36,7 @@ def trained_part(recognizer: nn.Module, recipe: TrunkFitting, enrolment: Enrolme
     if not isinstance(recognizer, FaceNet):
         raise InputError(
             f"task.mode={recipe.mode} needs recognizer=facenet, which can load the result, got "
-            f"{type(recognizer).__name__}; task.mode=head takes every recogniser"
+            f"{type(recognizer).__name__}; task.mode=classifier takes every recogniser"
         )
     gallery, probes = enrolment.gallery, enrolment.probes
     if recipe.mode == "full":

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from veil.errors import InputError
 
 LOSSES = ("softmax", "arcface", "cosface", "triplet")
-MODES = ("head", "last_block", "full")
+MODES = ("classifier", "last_block", "full")
 
 
 @dataclass(kw_only=True)
@@ -31,13 +31,13 @@ class Fitting:
     batch_size: int
     patience: int
 
-    group = "head"
+    group = "classifier"
 
     def __post_init__(self) -> None:
         self.check("loss", self.loss in LOSSES, f"one of {LOSSES}")
-        if self.group == "head" and self.loss == "triplet":
+        if self.group == "classifier" and self.loss == "triplet":
             raise InputError(
-                "head.loss=triplet trains an embedding, and a head's do not change: use task=finetune "
+                "classifier.loss=triplet trains an embedding, and a classifier's do not change: use task=finetune "
                 "task.mode=last_block task.loss=triplet"
             )
         self.check("scale", self.scale >= 0 if self.loss == "softmax" else self.scale > 0, "above 0 (softmax: or 0)")

@@ -1,4 +1,4 @@
-"""What no mask may touch, whichever masker draws it: the knob `keep`."""
+"""What no mask may touch, whichever masker draws it: the knob `protect`."""
 
 import math
 from collections.abc import Sequence
@@ -12,17 +12,17 @@ Part = str | Sequence[float]  # a feature's name, or a box: left, top, right, bo
 
 
 @torch.no_grad()
-def protected(images: Images, keep: Sequence[Part]) -> Masks:
+def protected(images: Images, parts: Sequence[Part]) -> Masks:
     """True where `budget` may not mask: features by name (`veil.faces.regions`), boxes by their edges.
 
     Features are found in each face; where dlib finds none, they are where the mean face has them
-    (`veil.maskers.anatomy.face_points`). `keep=[mouth,[0.4,0,0.6,0.2]]` protects the lips and a piece of the forehead.
+    (`veil.maskers.anatomy.face_points`). `protect=[mouth,[0.4,0,0.6,0.2]]` spares the lips and a piece of the forehead.
     """
     masks = torch.zeros(len(images), 1, *images.shape[-2:], dtype=torch.bool, device=images.device)
     height, width = view(images).shape[-2:]
-    for left, top, right, bottom in (part for part in keep if not isinstance(part, str)):
+    for left, top, right, bottom in (part for part in parts if not isinstance(part, str)):
         view(masks)[..., _between(top, bottom, height), _between(left, right, width)] = True
-    names = [part for part in keep if isinstance(part, str)]
+    names = [part for part in parts if isinstance(part, str)]
     if names:
         distances = region_distances(face_points(images), names, (height, width))
         view(masks).logical_or_((distances <= 0).any(dim=1, keepdim=True))
