@@ -57,6 +57,22 @@ def test_whatever_the_scores_depend_on_makes_them_anew(
         assert asked.keys == ["a", "b", "c", "d"]
 
 
+def test_scores_of_several_sizes_fit_together(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, faces: Faces, recognizer: WhiteBox
+) -> None:
+    """A face that is not found has one number where it was alone in its batch."""
+
+    def masker(faces: Faces, _recognizer: WhiteBox) -> Scores:
+        return torch.zeros(1, 1, 1) if faces.keys == ("b",) else faces.images.mean(dim=1)
+
+    monkeypatch.setattr("veil.maskers.cached.WORTH", 0)
+    cached = CachedScores(masker, {}, tmp_path)
+    assert cached(one(faces, 1), recognizer).shape == (1, 1, 1)
+    scores = cached(faces, recognizer)
+    assert not scores[1].any()
+    assert torch.equal(scores[2], faces.images[2].mean(dim=0))
+
+
 def test_a_killed_write_leaves_nothing_half_known(
     asked: Asked, tmp_path: Path, faces: Faces, recognizer: WhiteBox, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from veil.errors import InputError
+from veil.maskers.budget import budget
 from veil.maskers.gradcam import arrangement, gradcam
 from veil.maskers.integrated_gradients import integrated_gradients
 from veil.maskers.saliency import saliency
@@ -275,6 +276,8 @@ def test_a_face_that_is_not_found_has_a_flat_map_and_the_others_their_own() -> N
     assert not scores[1].any()
     for index in (0, 2):
         torch.testing.assert_close(scores[index], gradcam(one(faces, index), whitebox, layer="first")[0])
+    nobody = gradcam(one(faces, 1), whitebox, layer="first")  # alone in its batch
+    assert torch.equal(budget(nobody, 0.25, 8, (64, 64)), budget(scores[1:2], 0.25, 8, (64, 64)))
 
 
 def test_blur_is_gaussian_and_keeps_what_is_flat() -> None:

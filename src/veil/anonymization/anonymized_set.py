@@ -9,7 +9,8 @@ from omegaconf import OmegaConf
 
 from veil.data.faces import FaceSet
 from veil.faces.pictures import mask_pixels, save, to_pixels
-from veil.storage.folders import Row, RunFolder, read_manifest, write_manifest
+from veil.storage.atomic import whole
+from veil.storage.folders import Row, RunFolder, read_manifest, write_csv
 from veil.types import Faces, Images, Masks
 
 PROBES, GALLERY, ATTACKERS = "probes", "gallery", "attackers"  # roles
@@ -30,9 +31,8 @@ class AnonymizedSet:
         if not (self.path / "config.yaml").exists():
             self.path.mkdir(parents=True, exist_ok=True)
             (self.path / "address.json").write_text(json.dumps(self.run.parts, indent=1))
-            partial = self.path / "config.partial"
-            partial.write_text(OmegaConf.to_yaml(OmegaConf.create(dict(self.run.config))))
-            partial.replace(self.path / "config.yaml")
+            with whole(self.path / "config.yaml") as partial:
+                partial.write_text(OmegaConf.to_yaml(OmegaConf.create(dict(self.run.config))))
 
     def role(self, name: str) -> "Role":
         """One of the roles, there already or not."""
@@ -56,9 +56,8 @@ class AnonymizedSet:
 
     def note(self, notes: Mapping[str, Any]) -> None:
         """Keep notes beside those that are there."""
-        partial = self.path / "notes.partial"
-        partial.write_text(json.dumps(self.notes | dict(notes), indent=1))
-        partial.replace(self.path / "notes.json")
+        with whole(self.path / "notes.json") as partial:
+            partial.write_text(json.dumps(self.notes | dict(notes), indent=1))
 
 
 class Role:
@@ -86,11 +85,8 @@ class Role:
                 if (self.run.partial / file).exists():  # else a killed try has moved it
                     (self.run.partial / file).replace(self.path / file)
         if done:
-            partial = self.path / "manifest.partial"
-            partial.mkdir(exist_ok=True)
-            write_manifest(partial, [*self.rows(), *done])
-            (partial / "manifest.csv").replace(self.path / "manifest.csv")
-            partial.rmdir()
+            with whole(self.path / "manifest.csv") as partial:
+                write_csv([*self.rows(), *done], partial)
         shutil.rmtree(self.run.partial, ignore_errors=True)
         return bool(done)
 

@@ -21,7 +21,7 @@ from veil.types import Embeddings, Identities, Images
 BATCH = 32  # photos that go through the trunk at once
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # how far to go from the original weights to the adapted ones
 Features = Float[Tensor, "n c h w"]
-Pairs = Float[Tensor, "n 2 c h w"]  # of the anonymised photo, of the clear one
+Couples = Float[Tensor, "n 2 c h w"]  # of the anonymised photo, of the clear one
 State = dict[str, Tensor]
 
 
@@ -138,7 +138,7 @@ def see(recognizer: nn.Module, images: Images) -> Seen:
 @torch.enable_grad()
 def fit(
     block: nn.Module,
-    pairs: Pairs,
+    pairs: Couples,
     wanted: Embeddings,
     people: Identities,
     steps: int,
@@ -178,7 +178,7 @@ def between(original: State, adapted: State, share: float) -> State:
 
 
 @torch.no_grad()
-def held_out_scores(block: nn.Module, pairs: Pairs, people: Identities) -> tuple[float, float]:
+def held_out_scores(block: nn.Module, pairs: Couples, people: Identities) -> tuple[float, float]:
     """`separation` of anonymised photos from two galleries: clear, and anonymised as they are."""
     anonymized, clear = (F.normalize(block(part), dim=1) for part in pairs.unbind(dim=1))
     return separation(anonymized, clear, people), separation(anonymized, anonymized, people)

@@ -19,7 +19,7 @@ from veil.recognizers.weights import write_state
 from veil.storage.fingerprint import code, digest, settings
 from veil.types import Embeddings, Images, Inpainter, Masks, view_box
 
-Seen = dict[str, Embeddings]  # by judge
+ByJudge = dict[str, Embeddings]  # by judge
 
 
 def controls(
@@ -52,7 +52,7 @@ def _control(inpainters: Callable[[], Mapping[str, Inpainter]], name: str) -> In
     return inpainters()[name]
 
 
-def _compare(material: Material, name: str, see: Callable[[FaceSet], Seen], judge: str, side: Side) -> Comparison:
+def _compare(material: Material, name: str, see: Callable[[FaceSet], ByJudge], judge: str, side: Side) -> Comparison:
     seen = material.once(f"control {name} {side.probes.keys}", lambda: see(side.probes))
     return clear_comparison(material, judge, side)._replace(probes=seen[judge])
 
@@ -66,7 +66,9 @@ def whole_view(images: Images) -> Masks:
 
 
 @torch.no_grad()
-def _embeddings(material: Material, control: Callable[[], Inpainter], config: Any, cache: str, faces: FaceSet) -> Seen:
+def _embeddings(
+    material: Material, control: Callable[[], Inpainter], config: Any, cache: str, faces: FaceSet
+) -> ByJudge:
     """What each judge sees of the repainted faces; they are repainted once for all judges that have not seen them."""
     paths = {name: _path(judge.digest, config, cache, faces) for name, judge in material.judges.items()}
     seen: dict[str, list[Embeddings]] = {judge: [] for judge, path in paths.items() if not path.exists()}

@@ -16,7 +16,7 @@ from veil.storage.folders import Row
 from veil.types import Faces, Images, Masks
 
 
-class Pair(NamedTuple):
+class Anonymized(NamedTuple):
     """A batch of clear faces, and what was made of them."""
 
     faces: Faces
@@ -24,7 +24,7 @@ class Pair(NamedTuple):
     masks: Masks | None  # None where the set has no masks
 
 
-class Pairs(Dataset):
+class AnonymizedFaces(Dataset):
     """Clear faces with their anonymised pictures.
 
     Args:
@@ -38,10 +38,10 @@ class Pairs(Dataset):
     def __len__(self) -> int:
         return len(self.faces)
 
-    def __getitem__(self, index: int) -> Pair:
+    def __getitem__(self, index: int) -> Anonymized:
         key = self.faces.keys[index]
         mask = _pixels(self.masks[key])[:, :1] > 0 if self.masks else None
-        return Pair(self.faces[index], _pixels(self.results[key]).float() / 255, mask)
+        return Anonymized(self.faces[index], _pixels(self.results[key]).float() / 255, mask)
 
     def loader(self, batch_size: int, workers: int = 0) -> DataLoader:
         """Batches in order."""
@@ -53,9 +53,9 @@ def _pixels(path: Path) -> torch.Tensor:
         return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None]
 
 
-def _join(pairs: Sequence[Pair]) -> Pair:
+def _join(pairs: Sequence[Anonymized]) -> Anonymized:
     faces, anonymized, masks = zip(*pairs, strict=True)
-    return Pair(join(faces), torch.cat(anonymized), None if masks[0] is None else torch.cat(masks))
+    return Anonymized(join(faces), torch.cat(anonymized), None if masks[0] is None else torch.cat(masks))
 
 
 class Evaluation(pl.LightningModule):
@@ -71,6 +71,6 @@ class Evaluation(pl.LightningModule):
         self.panel, self.keep = panel, keep
 
     @torch.no_grad()
-    def test_step(self, pair: Pair, _: int) -> None:
+    def test_step(self, batch: Anonymized, _: int) -> None:
         """Measure; the run's means are taken at its end, over the rows."""
-        self.keep(pair.faces, self.panel.rows(pair.faces, pair.masks, pair.anonymized))
+        self.keep(batch.faces, self.panel.rows(batch.faces, batch.masks, batch.anonymized))

@@ -31,23 +31,23 @@ def realism(material: Material, networks: Mapping[str, Embedder]) -> list[Figure
         seen, shown = results.any(dim=1), clear.any(dim=1)
         found += _distances(
             judge,
-            _Photos(results[seen] * results.shape[1] ** 0.5, identities(probes)[seen]),
-            _Photos(clear[shown] * clear.shape[1] ** 0.5, identities(gallery)[shown]),
+            _Embedded(results[seen] * results.shape[1] ** 0.5, identities(probes)[seen]),
+            _Embedded(clear[shown] * clear.shape[1] ** 0.5, identities(gallery)[shown]),
         )
     for name, network in networks.items():
         results, clear = network.pictures(material.anonymize(probes)), network.clear(gallery)
-        found += _distances(name, _Photos(results, identities(probes)), _Photos(clear, identities(gallery)))
+        found += _distances(name, _Embedded(results, identities(probes)), _Embedded(clear, identities(gallery)))
     return found
 
 
-class _Photos(NamedTuple):
+class _Embedded(NamedTuple):
     """Features of photos, and whose they are."""
 
     features: Float[Tensor, "n d"]
     people: Int[Tensor, " n"]
 
 
-def _distances(network: str, results: _Photos, clear: _Photos) -> list[Figure]:
+def _distances(network: str, results: _Embedded, clear: _Embedded) -> list[Figure]:
     people = len(results.people.unique())
     if min(people, len(clear.people.unique())) < PEOPLE:
         seen = f"{people}, in {len(results.people)} results"

@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +12,7 @@ from PIL import Image
 from veil.errors import InputError
 from veil.faces.align import Pixels, crop_face, face_detector, find_faces, plausible
 from veil.faces.decode import Photo, Unreadable, decode, image_format, read_photo
+from veil.storage.atomic import whole
 from veil.storage.fingerprint import code, digest, versions
 from veil.storage.locks import locked
 from veil.storage.progress import Stages
@@ -84,9 +84,8 @@ class Aligner:
         else:
             if not plausible(face):
                 path.with_suffix(".box").touch()
-            partial = path.with_suffix(f".{os.getpid()}.partial")
-            Image.fromarray(crop_face(pixels, face)).save(partial, format="png")
-            partial.replace(path)
+            with whole(path) as partial:
+                Image.fromarray(crop_face(pixels, face)).save(partial)
 
 
 def crop_path(cache: Path, content: bytes) -> Path:

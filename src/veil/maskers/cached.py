@@ -1,7 +1,6 @@
 """Scores that are computed once, however many ratios, inpainters and tries they serve."""
 
 import hashlib
-import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 
 from veil.recognizers.whitebox import WhiteBox
+from veil.storage.atomic import whole
 from veil.storage.fingerprint import digest
 from veil.storage.networks import network_of
 from veil.types import Faces, Scores, pick
@@ -40,19 +40,16 @@ class CachedScores:
         missing = [index for index, path in enumerate(paths) if not path.exists()]
         made = dict(zip(missing, self._made(faces, missing, paths, recognizer), strict=True)) if missing else {}
         every = [made[index] if index in made else torch.from_numpy(np.load(path)) for index, path in enumerate(paths)]
-        return torch.stack(every).to(faces.images)
+        return torch.stack(torch.broadcast_tensors(*every)).to(faces.images)  # of a face that is not found, one number
 
     def _made(self, faces: Faces, missing: list[int], paths: list[Path], recognizer: WhiteBox) -> Scores:
         """The scores of the faces that are missing, on the CPU; kept where that saves time."""
         start = time.perf_counter()
         scores = self.masker(pick(faces, missing), recognizer).cpu()
         if time.perf_counter() - start >= WORTH * len(missing):
-            paths[0].parent.mkdir(parents=True, exist_ok=True)
             for index, values in zip(missing, scores.numpy(), strict=True):
-                partial = paths[index].with_suffix(f".{os.getpid()}.partial")
-                with partial.open("wb") as file:
-                    np.save(file, values)
-                partial.replace(paths[index])
+                with whole(paths[index]) as partial:
+                    np.save(partial, values)
         return scores
 
     def _place(self, recognizer: WhiteBox) -> Path:

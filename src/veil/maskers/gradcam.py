@@ -39,8 +39,10 @@ def gradcam(faces: Faces, recognizer: WhiteBox, layer: str, weighting: str = "gr
     module = _find(recognizer, layer)
     with activations(module) as seen:
         similarity = recognizer.similarity(images, faces.identities)
+    if not similarity.any():  # no face is found: no place counts
+        return images.detach().new_zeros(len(images), 1, 1)
     if not seen:
-        raise InputError(f"masker.layer must be run for an embedding, and {layer!r} is not, or no face is found")
+        raise InputError(f"masker.layer must be run for an embedding, and {layer!r} is not")
     found = torch.ones(len(images), dtype=torch.bool, device=images.device)
     if isinstance(seen[0], Tensor) and len(seen[0]) != len(images):  # the network may see the faces that are found only
         with torch.no_grad():

@@ -4,7 +4,6 @@ Every file is read with safetensors or `torch.load(weights_only=True)`, so no we
 """
 
 import importlib.metadata
-import os
 import re
 import urllib.error
 from collections.abc import Iterable
@@ -14,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from veil.storage.atomic import whole
 from veil.storage.packages import packaged_file
 
 State = dict[str, Tensor]
@@ -37,10 +37,8 @@ def read_state(path: str | Path) -> State:
 
 def write_state(state: State, path: Path) -> None:
     """Write safetensors, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    save_file({name: tensor.contiguous() for name, tensor in state.items()}, partial)
-    partial.replace(path)
+    with whole(path) as partial:
+        save_file({name: tensor.contiguous() for name, tensor in state.items()}, partial)
 
 
 def downloaded_facenet(name: str) -> State:

@@ -12,14 +12,14 @@ PARTS = ("genuine", "impostor", "ranks")
 BINS = 100  # of [-1, 1]: 0.02 of cosine each
 POINTS = 200  # that a curve is drawn through
 
-Pairs = Mapping[str, np.ndarray]  # genuine and impostor cosines, ranks; any may be missing
-Evidence = Mapping[str, Pairs]  # `clear`, then each attack
+Cosines = Mapping[str, np.ndarray]  # genuine and impostor cosines, ranks; any may be missing
+ByAttack = Mapping[str, Cosines]  # `clear`, then each attack
 
 
 def read_scores(
     path: Path, judges: Iterable[str], attacks: Iterable[str]
-) -> Mapping[str, tuple[Evidence, Float[np.ndarray, "k 2"] | None]]:
-    """Evidence and thresholds, rows of (FAR, cosine), of each judge that the file knows.
+) -> Mapping[str, tuple[ByAttack, Float[np.ndarray, "k 2"] | None]]:
+    """Cosines and thresholds, rows of (FAR, cosine), of each judge that the file knows.
 
     In the file they are `{clear or attack}/{judge}/{genuine, impostor or ranks}` and `thresholds/{judge}`.
     """

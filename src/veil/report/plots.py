@@ -7,7 +7,7 @@ import numpy as np
 from plotly import graph_objects as go
 
 from veil.metrics.measure import percent
-from veil.report.curves import Evidence, cmc, det, histogram
+from veil.report.curves import ByAttack, cmc, det, histogram
 
 CLEAR, IMPOSTOR, CHANCE = "#3b86c8", "#808080", "#808080"  # 3:1 against white and near black, apart to the colour-blind
 ATTACKS = ("#dd6b20", "#b060c8", "#2f9468", "#c8506e", "#8a6d3b")  # in order of appearance; their dashes differ too
@@ -23,7 +23,7 @@ class Drawing(NamedTuple):
     words: str
 
 
-def distributions(evidence: Evidence, thresholds: np.ndarray | None) -> Drawing | None:
+def distributions(evidence: ByAttack, thresholds: np.ndarray | None) -> Drawing | None:
     """Cosines of genuine and impostor pairs, and of genuine pairs after repainting, with the judge's thresholds."""
     figure, medians = _figure("cosine", "share of pairs"), []
     drawn = [(CLEAR, "solid", "clear", "genuine", True), (IMPOSTOR, "dot", "clear", "impostor", True)]
@@ -50,7 +50,7 @@ def distributions(evidence: Evidence, thresholds: np.ndarray | None) -> Drawing 
     return Drawing("Score distributions", figure, words)
 
 
-def cumulative_matches(evidence: Evidence, people: int) -> Drawing | None:
+def cumulative_matches(evidence: ByAttack, people: int) -> Drawing | None:
     """CMC: share of photos whose person is among the k best matches."""
     figure, first = _figure("rank k", "share of photos", percent_y=True), []
     for colour, dash, faces in [(CLEAR, "solid", "clear"), *((*style, attack) for style, attack in _styles(evidence))]:
@@ -70,7 +70,7 @@ def cumulative_matches(evidence: Evidence, people: int) -> Drawing | None:
     return Drawing("CMC curves", figure, f"Rank 1: {'; '.join(first)}; chance {percent(1 / people)}.")
 
 
-def detection_errors(evidence: Evidence) -> Drawing | None:
+def detection_errors(evidence: ByAttack) -> Drawing | None:
     """DET: genuine pairs rejected against impostor pairs accepted; higher after repainting is more private."""
     figure, errors = _figure("FAR: impostor pairs accepted", "FRR: genuine pairs rejected", percent_y=True), []
     for colour, dash, faces in [(CLEAR, "solid", "clear"), *((*style, attack) for style, attack in _styles(evidence))]:
@@ -105,7 +105,7 @@ def enough(ratios: np.ndarray, hidden: np.ndarray) -> Drawing:
     return Drawing("How much it takes", figure, words)
 
 
-def _styles(evidence: Evidence) -> Iterator[tuple[tuple[str, str], str]]:
+def _styles(evidence: ByAttack) -> Iterator[tuple[tuple[str, str], str]]:
     """Colour and dash of each attack."""
     attacks = [name for name in evidence if name != "clear"]
     for index, attack in enumerate(attacks):

@@ -43,7 +43,9 @@ def verdict(results: Results, config: Mapping[str, Any]) -> str:
         f"With {percent(coverage)} of the face repainted, {found}." if coverage else f"Of these pictures: {found}."
     ]
     count = len(results.flags)
-    notes += [f"{count} flag{'s are' if count > 1 else ' is'} raised: read them before quoting this."] if count else []
+    if count:
+        raised = "1 flag is raised: read it" if count == 1 else f"{count} flags are raised: read them"
+        notes.append(f"{raised} before quoting this.")
     return " ".join([*parts, *notes, "An attack that was not tried may do better."])
 
 

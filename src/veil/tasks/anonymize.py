@@ -18,6 +18,7 @@ from veil.data.known import known_people
 from veil.errors import InputError
 from veil.evaluation.material import needed_faces
 from veil.faces.pictures import sample_sheet
+from veil.storage.atomic import whole
 from veil.storage.folders import Row
 from veil.storage.progress import console
 from veil.tasks.setup import Setup
@@ -149,6 +150,5 @@ def _write_samples(made: AnonymizedSet) -> None:
         first.setdefault(row["label"], row)
     shown = list(first.values())[:: max(len(first) // SAMPLES, 1)][:SAMPLES]
     paths = [[role.path / row[kind] for row in shown] for kind in ("original", "mask", "result")]
-    partial = made.path / "samples.partial.png"
-    sample_sheet(*paths).save(partial)
-    partial.replace(made.path / "samples.png")
+    with whole(made.path / "samples.png") as partial:
+        sample_sheet(*paths).save(partial)

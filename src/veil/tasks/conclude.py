@@ -45,7 +45,7 @@ QUANTILES = {
 }
 
 
-class Evidence(NamedTuple):
+class Measured(NamedTuple):
     """What was measured, and of whom."""
 
     enrolment: Enrolment
@@ -58,7 +58,7 @@ class Evidence(NamedTuple):
 def conclude(
     config: Config,
     folder: Path,
-    evidence: Evidence,
+    measured: Measured,
     findings: Findings,
     stages: Stages,
     *,
@@ -67,7 +67,7 @@ def conclude(
     missing: int = 0,
 ) -> None:
     """Means, intervals, flags, pictures, the page."""
-    enrolment, evaluation, attackers, rows, asked = evidence
+    enrolment, evaluation, attackers, rows, asked = measured
     found = [*findings.figures, *means(rows, asked), *(ratio_figures(rows) if config.hide_at_far is not None else [])]
     figures = by_name(found)
     probed = set(enrolment.probes.identities)
@@ -127,7 +127,7 @@ def ratio_figures(rows: list[Row]) -> list[Figure]:
     return found + [Figure(measure, bootstrap_quantile(ratios, people, share)) for share, measure in QUANTILES.items()]
 
 
-def trained_on(model: object, people: list[str], evaluation: Side) -> int:
+def seen_in_training(model: object, people: list[str], evaluation: Side) -> int:
     """How many of the evaluated people a model was trained on, as far as its makers say."""
     evaluated = [people[identity] for identity in sorted(set(evaluation.probes.identities))]
     return len(known_people(evaluated, getattr(model, "training_people", frozenset())))

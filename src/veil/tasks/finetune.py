@@ -25,7 +25,7 @@ from veil.storage.folders import RunFolder
 from veil.storage.networks import weights_of
 from veil.storage.progress import Stages, console
 from veil.tasks.fit import fit, is_helper, quiet_lightning
-from veil.tasks.head import conclude, embed_both, fit_head, fitted_head
+from veil.tasks.head import embed_both, fit_head, fitted_head, write_fitted
 from veil.tasks.prepare import prepared
 from veil.training.clear import clear_figures, confusions, held_out_figures, nearest_figure
 from veil.training.held_out import held_out_people, positions
@@ -112,7 +112,7 @@ def _tune(
     figures = _compare(config.choices.recognizer, head, untouched, tuned, held)
     write_checkpoint(folder, head, trunk, split_checksum(enrolment), figures, details)
     write_people((person for number, person in enumerate(enrolment.people) if number not in held), folder)
-    conclude(folder, figures, confusions(head, tuned, enrolment.people), stages)
+    write_fitted(folder, figures, confusions(head, tuned, enrolment.people), stages)
 
 
 def _compare(

@@ -68,7 +68,7 @@ def fitted_head(
                 details = {"mode": "head", "base": weights_of(recognizer), "recipe": {"classifier": config.classifier}}
                 figures = clear_figures(config.choices.recognizer, head, both)
                 write_checkpoint(folder, head, {}, split_checksum(enrolment), figures, details)
-                conclude(folder, figures, confusions(head, both, enrolment.people), stages)
+                write_fitted(folder, figures, confusions(head, both, enrolment.people), stages)
     return read_checkpoint(run.path).head()
 
 
@@ -87,7 +87,7 @@ def fit_head(
     return classifier.cpu()
 
 
-def conclude(folder: Path, figures: Sequence[Figure], worst: Sequence[Row], stages: Stages) -> None:
+def write_fitted(folder: Path, figures: Sequence[Figure], worst: Sequence[Row], stages: Stages) -> None:
     """Write `metrics.json`, who is mistaken for whom, and the learning curves."""
     curves = sorted(folder.glob("*/curve.csv"))  # of each stage
     epochs = {path.parent.name: [row["train/seconds"] for row in read_curve(path)] for path in curves}

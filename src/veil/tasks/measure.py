@@ -17,7 +17,7 @@ from veil.evaluation.controls import controls
 from veil.evaluation.groups import chosen_labels
 from veil.evaluation.judge import Judge
 from veil.evaluation.material import Material
-from veil.evaluation.module import Evaluation, Pairs
+from veil.evaluation.module import AnonymizedFaces, Evaluation
 from veil.evaluation.outcome import RANK1
 from veil.evaluation.panel import Panel
 from veil.evaluation.realism import realism
@@ -26,7 +26,7 @@ from veil.report.loggers import publish
 from veil.storage.addresses import evaluation_folder
 from veil.storage.folders import Row, RunFolder
 from veil.tasks.anonymize import adopted_set, anonymized_set
-from veil.tasks.conclude import Evidence, conclude, keep_rebuilt, trained_on
+from veil.tasks.conclude import Measured, conclude, keep_rebuilt, seen_in_training
 from veil.tasks.setup import Setup
 from veil.types import Faces
 
@@ -73,7 +73,7 @@ def _make(setup: Setup, made: AnonymizedSet, run: RunFolder) -> None:
         conclude(
             setup.config,
             folder,
-            Evidence(setup.enrolment, people.evaluation, people.attackers, rows, setup.measuring.asked),
+            Measured(setup.enrolment, people.evaluation, people.attackers, rows, setup.measuring.asked),
             findings,
             setup.stages,
             same_for_every_seed=made.notes["same_for_every_seed"],
@@ -124,7 +124,7 @@ def _trained(setup: Setup, made: AnonymizedSet, evaluation: Side) -> dict[str, i
     trained = {f"inpainter {made.notes['inpainter']}": len(painted_before)}
     people = setup.enrolment.people
     return trained | {
-        name: trained_on(judge.network, people, evaluation) for name, judge in setup.measuring.judges.items()
+        name: seen_in_training(judge.network, people, evaluation) for name, judge in setup.measuring.judges.items()
     }
 
 
@@ -141,16 +141,16 @@ def _measure(setup: Setup, run: RunFolder, material: Material, made: AnonymizedS
 
     def keep(faces: Faces, rows: list[Row]) -> None:
         for key, row in zip(faces.keys, rows, strict=True):
-            shown = {kind: f"../{files[key][kind]}" for kind in ("original", "mask", "result") if files[key][kind]}
-            run.add([files[key] | row | shown])
+            paths = {kind: f"../{files[key][kind]}" for kind in ("original", "mask", "result") if files[key][kind]}
+            run.add([files[key] | row | paths])
 
     if len(todo):
         config, panel = setup.config, _panel(setup, material)
         with setup.stages.bar("evaluate", len(todo)) as advance:
             progress = LambdaCallback(on_test_batch_end=lambda *args: advance(len(args[3].faces.keys)))
             trainer = instantiate(config.trainer, callbacks=[progress], precision="32-true")
-            pairs = Pairs(todo, material.results, masks)
-            trainer.test(Evaluation(panel, keep), pairs.loader(config.batch_size, config.workers), verbose=False)
+            shown = AnonymizedFaces(todo, material.results, masks)
+            trainer.test(Evaluation(panel, keep), shown.loader(config.batch_size, config.workers), verbose=False)
         panel.to(setup.device)  # Lightning leaves it on the CPU
     rows = {row["key"]: row for row in run.rows()}
     return [rows[key] for key in probes.keys]

@@ -24,6 +24,7 @@ from veil.data.photos import Photos
 from veil.errors import InputError
 from veil.faces.crops import alignment
 from veil.inpainters.pipeline import quiet
+from veil.storage.atomic import whole
 from veil.storage.networks import weights_of
 from veil.storage.packages import packaged_model
 from veil.storage.progress import console
@@ -131,9 +132,8 @@ def _begin(run: Run, photos: Photos, autoencoder: AutoencoderKL, unet: UNet2DCon
         cut_fields(run.config, photos, run.recipe.aligned, run.fields, run.recipe.size)
     run.rows = split_fields(run.fields, run.recipe.held_out, run.config.seed)
     if not path.exists():
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(decided, indent=2))
-        partial.replace(path)
+        with whole(path) as partial:
+            partial.write_text(json.dumps(decided, indent=2))
 
 
 def _decided(run: Run, photos: Photos, autoencoder: AutoencoderKL, unet: UNet2DConditionModel) -> dict[str, Any]:

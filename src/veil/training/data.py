@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from veil.errors import InputError
 from veil.inpainters.sizes import resize
+from veil.storage.atomic import whole
 from veil.training.jitter import ROOM, middle_box
 
 Pixels = UInt8[ndarray, "h h 3"]
@@ -59,14 +60,14 @@ def write_middles(fields: Path, rows: ndarray, path: Path) -> None:
     """Keep these rows of the fields with room, without their room, in another `.npy`, unless it is there."""
     if path.exists():
         return
-    pictures, partial = np.load(fields, mmap_mode="r"), path.with_suffix(".partial")
+    pictures = np.load(fields, mmap_mode="r")
     inner = middle_box(pictures.shape[1])
     side = inner.stop - inner.start
-    out = np.lib.format.open_memmap(partial, "w+", np.uint8, (len(rows), side, side, 3))
-    for place, row in enumerate(rows):
-        out[place] = pictures[row, inner, inner]
-    out.flush()
-    partial.replace(path)
+    with whole(path) as partial:
+        out = np.lib.format.open_memmap(partial, "w+", np.uint8, (len(rows), side, side, 3))
+        for place, row in enumerate(rows):
+            out[place] = pictures[row, inner, inner]
+        out.flush()
 
 
 class TrainingData(pl.LightningDataModule):

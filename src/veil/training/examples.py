@@ -13,6 +13,7 @@ from numpy import ndarray
 from torch import Generator, Tensor
 from torch.utils.data import DataLoader
 
+from veil.storage.atomic import whole
 from veil.training.counted import Counted
 from veil.training.data import Rows
 from veil.training.diffusion import Example, encode_examples, field_masks
@@ -64,12 +65,9 @@ class Drawing:
         """Draw one example of each row into a `.npy`, in float16."""
         if path.exists():
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
         drawn = [self(rows[at : at + BATCH], generator).half().cpu().numpy() for at in range(0, len(rows), BATCH)]
-        with partial.open("wb") as file:
-            np.save(file, np.concatenate(drawn))
-        partial.replace(path)
+        with whole(path) as partial:
+            np.save(partial, np.concatenate(drawn))
 
 
 class Fresh:

@@ -1,7 +1,6 @@
 """Photos as training takes them: their pixels, or what a recogniser's frozen part makes of them, kept on disk."""
 
 import hashlib
-import os
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from veil.attacks.adapt import see
 from veil.data.faces import FaceSet
 from veil.recognizers.embed import BATCH
+from veil.storage.atomic import whole
 from veil.storage.fingerprint import code, digest
 from veil.storage.networks import network_of
 from veil.storage.progress import Stages
@@ -89,10 +89,8 @@ def _write(recognizer: nn.Module, pictures: Pictures, rows: range, path: Path) -
     device = next(recognizer.parameters()).device
     batches = [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
     seen = [see(recognizer, torch.stack([pictures[row] for row in batch]).to(device)) for batch in batches]
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    with partial.open("wb") as file:
-        np.save(file, torch.cat([part.features for part in seen]).cpu().numpy())
-    partial.replace(path)
+    with whole(path) as partial:
+        np.save(partial, torch.cat([part.features for part in seen]).cpu().numpy())
 
 
 @torch.no_grad()
