@@ -8,8 +8,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from veil.faces.landmarks import MEAN_FACE, REGIONS
 from veil.faces.pictures import to_pixels
-from veil.faces.regions import MEAN_FACE, REGIONS
 from veil.types import CROP, VIEW, Images
 
 WIDE, HIGH = 36, 24  # px of the crop, round an eye without its brow

@@ -33,12 +33,12 @@ from veil.data.photos import Photos
 from veil.faces.crops import align
 from veil.faces.pictures import as_saved
 from veil.inpainters.classical import telea
+from veil.inpainters.composite import resize
 from veil.inpainters.diffusion import DiffusionInpainter, VaeRoundTrip
-from veil.inpainters.sizes import resize
+from veil.maskers.anatomy import t_zone
 from veil.maskers.budget import budget
 from veil.maskers.random import random_patches
-from veil.maskers.t_zone import t_zone
-from veil.metrics.realism import kernel_distance_interval
+from veil.metrics.distribution import kernel_distance_interval
 from veil.recognizers.dlib import Dlib
 from veil.recognizers.facenet import FaceNet
 from veil.storage.progress import Stages

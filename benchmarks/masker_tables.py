@@ -13,14 +13,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from veil.metrics.bits import BITS
-from veil.metrics.comparison import RANKS
+from veil.metrics.distribution import KID
 from veil.metrics.geometry import LANDMARK_ERROR
+from veil.metrics.identification import RANKS
+from veil.metrics.information import BITS
 from veil.metrics.measure import WORST, name_of
-from veil.metrics.realism import KID
 from veil.metrics.verification import TAR
-from veil.report.pairs import paired_rows
-from veil.report.sweep import read_run
+from veil.report.sweep import paired_rows, read_run
 
 HELD_OUT = name_of(RANKS[1], "dlib")
 FIGURES = {  # of a run: heading, digits

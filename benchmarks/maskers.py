@@ -27,7 +27,7 @@ from veil.errors import InputError
 from veil.evaluation.campaign import limits_of_clear
 from veil.evaluation.material import Material
 from veil.faces.pictures import as_saved
-from veil.metrics.comparison import Comparison, recognition
+from veil.metrics.identification import Comparison, recognition
 from veil.metrics.intervals import bootstrap_mean
 from veil.metrics.needed import smallest_ratio
 from veil.recognizers.embed import Embedder

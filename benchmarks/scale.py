@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from veil.metrics.comparison import Comparison, recognition
+from veil.metrics.identification import Comparison, recognition
 from veil.metrics.intervals import bootstrap_mean
 from veil.metrics.verification import pairs, verification
 

@@ -56,11 +56,11 @@ def test_code_is_followed_into_what_a_users_module_imports(module: Path) -> None
 
 def test_code_is_followed_through_what_veil_imports() -> None:
     found: dict[str, str] = {}
-    fingerprint._collect("veil.maskers.gradcam", found)
-    assert {"veil.maskers.gradcam", "veil.recognizers.whitebox", "veil.types"} <= set(found)
+    fingerprint._collect("veil.maskers.cam", found)
+    assert {"veil.maskers.cam", "veil.recognizers.whitebox", "veil.types"} <= set(found)
     assert not any(name.startswith(("veil.report", "veil.storage.progress", "veil.storage")) for name in found)
     fingerprint._collect("veil.tasks.evaluate", found)
-    assert {"veil.attacks.linkage", "veil.metrics.bits"} <= set(found) | {"veil.attacks.linkage"}
+    assert {"veil.attacks.linkage", "veil.metrics.information"} <= set(found) | {"veil.attacks.linkage"}
     assert all(len(syntax) == 32 for syntax in found.values())
 
 

@@ -11,14 +11,10 @@ from torch import nn
 from veil.data.faces import enrol
 from veil.data.folder import folder
 from veil.errors import InputError
-from veil.faces.landmarks import Landmarks, found
-from veil.faces.regions import MEAN_FACE, REGIONS
-from veil.maskers.anatomy import face_points, hull_distances, region_distances
+from veil.faces.landmarks import MEAN_FACE, REGIONS, Landmarks, found
+from veil.maskers.anatomy import face_points, hull_distances, landmarks, region_distances, t_zone, whole_face
 from veil.maskers.budget import budget
-from veil.maskers.landmarks import landmarks
 from veil.maskers.protect import protected
-from veil.maskers.t_zone import t_zone
-from veil.maskers.whole_face import whole_face
 from veil.storage.progress import Stages
 from veil.types import Faces, Images, view
 

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
-from veil.attacks.adapt import adapt, between, see, separation
-from veil.attacks.rebuild import Rebuilder, moved, rebuild, repair_loss, train_rebuilder
+from veil.attacks.parrot import adapt, between, see, separation
+from veil.attacks.reversal import Rebuilder, moved, rebuild, repair_loss, train_rebuilder
 from veil.data.faces import enrol
 from veil.data.folder import folder
 from veil.errors import InputError
-from veil.metrics.comparison import best_matches
+from veil.metrics.identification import best_matches
 from veil.recognizers.dlib import Dlib
 from veil.recognizers.facenet import FaceNet
 from veil.storage.networks import weights_of

@@ -10,8 +10,8 @@ from scipy.stats import vonmises_fisher
 from torch.nn import functional as F
 
 from veil.metrics import bits as module
-from veil.metrics.bits import COLDEST, HOTTEST, bits_left, doubt_after, fit_temperature
-from veil.metrics.comparison import Comparison
+from veil.metrics.identification import Comparison
+from veil.metrics.information import COLDEST, HOTTEST, bits_left, doubt_after, fit_temperature
 
 
 def mean_and_error(bits: torch.Tensor) -> tuple[float, float]:

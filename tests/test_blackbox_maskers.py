@@ -10,8 +10,7 @@ from torch import nn
 
 from veil.errors import InputError
 from veil.maskers import blackbox
-from veil.maskers.occlusion import occlusion
-from veil.maskers.rise import rise
+from veil.maskers.perturbation import occlusion, rise
 from veil.recognizers.whitebox import WhiteBox
 from veil.types import Faces, view
 

@@ -15,7 +15,7 @@ from veil.config import Config
 from veil.data.split import attacker_people
 from veil.errors import InputError
 from veil.evaluation.outcome import RANK1, bits_interval, figures, headline, outcome
-from veil.metrics.comparison import Comparison
+from veil.metrics.identification import Comparison
 from veil.metrics.intervals import Interval
 from veil.metrics.measure import Figure, by_name
 from veil.tasks.evaluate import evaluate

@@ -7,7 +7,7 @@ from sklearn.metrics import label_ranking_average_precision_score, top_k_accurac
 from torch.nn import functional as F
 
 from veil.metrics import comparison as module
-from veil.metrics.comparison import Comparison, best_matches, recognition
+from veil.metrics.identification import Comparison, best_matches, recognition
 
 
 def draw(people: int = 12, photos: int = 3, probes: int = 5, noise: float = 1.0, seed: int = 0) -> Comparison:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import det_curve
 
-from veil.report.curves import cmc, det, histogram, read_scores
+from veil.report.plots import cmc, det, histogram, read_scores
 
 
 def test_histogram_by_hand() -> None:

@@ -9,9 +9,8 @@ from scipy.sparse import lil_matrix
 from scipy.sparse.linalg import spsolve
 from torch.nn import functional as F
 
-from veil.inpainters.composite import match_border, paste_back
+from veil.inpainters.composite import cover, match_border, paste_back, resize
 from veil.inpainters.diffusion import DiffusionInpainter, VaeRoundTrip
-from veil.inpainters.sizes import cover, resize
 from veil.training.masks import SHAPES, draw_masks
 from veil.types import Faces, view
 

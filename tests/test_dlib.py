@@ -11,8 +11,7 @@ from torch.nn import functional as F
 from veil.data.faces import enrol
 from veil.data.folder import folder
 from veil.faces.pictures import to_pixels
-from veil.recognizers.dlib import Dlib, dlib_model
-from veil.recognizers.dlib_network import DlibNetwork
+from veil.recognizers.dlib import Dlib, DlibNetwork, dlib_model
 from veil.recognizers.warp import similarity
 from veil.storage.networks import weights_of
 from veil.storage.progress import Stages

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from veil.errors import InputError
 from veil.maskers.ensemble import ensemble, ranks
-from veil.maskers.saliency import saliency
+from veil.maskers.gradient import saliency
 from veil.recognizers.whitebox import WhiteBox
 from veil.types import Faces, Scores
 

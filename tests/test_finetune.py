@@ -28,7 +28,7 @@ from veil.tasks.evaluate import evaluate
 from veil.tasks.finetune import finetune, read_recipe
 from veil.tasks.prepare import prepared
 from veil.training.curve import read_curve
-from veil.training.part import trained_part
+from veil.training.features import trained_part
 from veil.training.tuning import Tuning
 
 LAST_BLOCK = ("network.block8.", "network.last_linear.", "network.last_bn.")

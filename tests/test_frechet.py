@@ -6,7 +6,7 @@ import torch
 from scipy.linalg import sqrtm
 from torchmetrics.image.fid import _compute_fid
 
-from veil.metrics.frechet import frechet_distance
+from veil.metrics.distribution import frechet_distance
 
 
 def samples(seed: int, n: int = 400, d: int = 8, shift: float = 0.0) -> torch.Tensor:

@@ -13,10 +13,8 @@ from torch.nn import functional as F
 
 from veil.errors import InputError
 from veil.maskers.budget import budget
-from veil.maskers.gradcam import arrangement, gradcam
-from veil.maskers.integrated_gradients import integrated_gradients
-from veil.maskers.saliency import saliency
-from veil.maskers.smooth import blurred
+from veil.maskers.cam import arrangement, gradcam
+from veil.maskers.gradient import blurred, integrated_gradients, saliency
 from veil.recognizers.whitebox import WhiteBox
 from veil.types import Faces, view
 

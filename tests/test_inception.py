@@ -9,7 +9,7 @@ import torch
 from torchmetrics.image.fid import NoTrainInceptionV3
 
 from veil.errors import InputError
-from veil.metrics.inception import Inception
+from veil.recognizers.inception import Inception
 
 
 @pytest.fixture(scope="module")

@@ -15,10 +15,9 @@ from torch.nn import functional as F
 
 from veil.errors import InputError
 from veil.maskers.budget import budget
-from veil.maskers.occlusion import occlusion
+from veil.maskers.perturbation import occlusion, rise
 from veil.maskers.protect import protected
 from veil.maskers.random import random_patches
-from veil.maskers.rise import rise
 from veil.recognizers.whitebox import WhiteBox
 from veil.storage.networks import weights_of
 from veil.types import Faces, Images, Masks, Scores, view

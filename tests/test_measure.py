@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from veil.metrics.bits import BITS
-from veil.metrics.comparison import RANKS
+from veil.metrics.identification import RANKS
 from veil.metrics.image import PSNR
+from veil.metrics.information import BITS
 from veil.metrics.intervals import Interval
 from veil.metrics.measure import CLEAR, CONTROL, WORST, Figure, Measure, by_name, percent
 from veil.metrics.per_face import PerFace, measured

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from veil.evaluation.flags import raise_flags
 from veil.evaluation.panel import PICTURE, assign, figure_of, values
-from veil.metrics.comparison import rank
+from veil.metrics.identification import rank
 from veil.metrics.image import COVERAGE, coverage, detected, psnr, ssim
 from veil.metrics.intervals import Interval, bootstrap_mean, bootstrap_quantile, people_mean
 from veil.metrics.measure import CLEAR, Figure

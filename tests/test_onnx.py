@@ -17,15 +17,12 @@ from veil.data.folder import folder
 from veil.errors import InputError
 from veil.faces.align import face_detector, find_faces
 from veil.faces.pictures import to_images, to_pixels
-from veil.maskers.gradcam import gradcam
-from veil.maskers.integrated_gradients import integrated_gradients
-from veil.maskers.occlusion import occlusion
+from veil.maskers.anatomy import t_zone
+from veil.maskers.cam import gradcam
+from veil.maskers.gradient import integrated_gradients, saliency
+from veil.maskers.perturbation import occlusion, rise
 from veil.maskers.random import random_patches
-from veil.maskers.rise import rise
-from veil.maskers.saliency import saliency
-from veil.maskers.t_zone import t_zone
-from veil.recognizers.dlib import dlib_model
-from veil.recognizers.dlib_network import DlibNetwork
+from veil.recognizers.dlib import DlibNetwork, dlib_model
 from veil.recognizers.facenet import FaceNet
 from veil.recognizers.whitebox import WhiteBox
 from veil.storage.networks import weights_of

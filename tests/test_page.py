@@ -17,9 +17,9 @@ from PIL import Image
 from veil.config import held_out
 from veil.errors import InputError
 from veil.evaluation.results import Flag, Results, write_results
-from veil.metrics.bits import BITS
-from veil.metrics.comparison import RANKS
+from veil.metrics.identification import RANKS
 from veil.metrics.image import PSNR
+from veil.metrics.information import BITS
 from veil.metrics.intervals import Interval
 from veil.metrics.measure import CLEAR, WORST, Figure, by_name
 from veil.metrics.privacy import COSINE

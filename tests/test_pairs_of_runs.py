@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from veil.evaluation.results import Results
-from veil.metrics.comparison import RANKS
+from veil.metrics.identification import RANKS
 from veil.metrics.intervals import Interval
 from veil.metrics.measure import Figure, by_name
-from veil.report.pairs import paired_rows
+from veil.report.sweep import paired_rows
 from veil.storage.folders import write_manifest
 
 

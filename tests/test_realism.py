@@ -6,7 +6,7 @@ import torch
 from sklearn.metrics.pairwise import polynomial_kernel
 from torchmetrics.image.kid import poly_mmd
 
-from veil.metrics.realism import kernel_distance, kernel_distance_interval
+from veil.metrics.distribution import kernel_distance, kernel_distance_interval
 
 
 def samples(seed: int, shift: float = 0.0) -> torch.Tensor:

@@ -242,7 +242,7 @@ def test_scores_are_kept_for_another_ratio(small_run: Callable[..., Config], mon
     knobs = ("masker=saliency", "attacks=none", "seed=7")
     fresh = evaluate(small_run(*knobs, "ratio=0.5", outputs="fresh"))
     evaluate(small_run(*knobs, "cache_scores=true"))
-    monkeypatch.setattr("veil.maskers.saliency.evidence", lambda *_: pytest.fail("scored again"))
+    monkeypatch.setattr("veil.maskers.gradient.evidence", lambda *_: pytest.fail("scored again"))
     kept = evaluate(small_run(*knobs, "cache_scores=true", "ratio=0.5"))
     assert_same_run(kept, fresh)
 

@@ -202,5 +202,5 @@ def test_another_ratio_scores_no_start_again(
     fresh = masker(0.5, "cache_scores=false")(faces, recognizer)
     monkeypatch.setattr("veil.maskers.cached.WORTH", 0)
     masker(0.25)(faces, recognizer)
-    monkeypatch.setattr("veil.maskers.integrated_gradients.evidence", lambda *_: pytest.fail("scored again"))
+    monkeypatch.setattr("veil.maskers.gradient.evidence", lambda *_: pytest.fail("scored again"))
     torch.testing.assert_close(masker(0.5)(faces, recognizer), fresh, rtol=0, atol=0)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from veil.metrics.intervals import Interval, bootstrap_mean
-from veil.metrics.tail import by_group, worst_mean
+from veil.metrics.subgroups import by_group, worst_mean
 
 
 def test_worst_mean_by_hand() -> None:

@@ -28,8 +28,7 @@ from veil.training.diffusion import (
 from veil.training.examples import KEPT, Drawing, Examples, Fresh, Shards
 from veil.training.jitter import middle
 from veil.training.masks import draw_masks
-from veil.training.precision import has_bfloat16, mixed_precision
-from veil.training.schedule import by_steps, generator_of, warm_average, warm_cosine
+from veil.training.schedule import by_steps, generator_of, has_bfloat16, mixed_precision, warm_average, warm_cosine
 from veil.types import Faces
 
 pytestmark = [pytest.mark.filterwarnings(message) for message in IGNORED]

@@ -15,13 +15,12 @@ from torch.nn import functional as F
 from veil.config import FARS
 from veil.data.faces import enrol
 from veil.data.folder import folder
-from veil.metrics.comparison import Comparison
+from veil.metrics.identification import Comparison
 from veil.storage.networks import weights_of
 from veil.storage.progress import Stages
 from veil.tasks.fit import quiet_lightning
-from veil.training.augment import varied
 from veil.training.clear import confusions, nearest_centroid
-from veil.training.features import Pictures, features
+from veil.training.features import Pictures, features, varied
 from veil.training.held_out import HeldOut, held_out_people, true_accepts
 from veil.training.losses import linear, new_loss
 from veil.training.people import Labelled, People, epoch_order

@@ -2,7 +2,7 @@
 
 from veil.config import held_out
 from veil.evaluation.results import Flag, Results
-from veil.metrics.comparison import RANKS
+from veil.metrics.identification import RANKS
 from veil.metrics.image import COVERAGE, DETECTED, SSIM
 from veil.metrics.intervals import Interval
 from veil.metrics.measure import CLEAR, WORST, Figure, Measure, by_name

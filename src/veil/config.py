@@ -20,7 +20,13 @@ IMAGE_FORMATS = ("png", "jpg")
 ON_ERROR = ("raise", "skip")
 ANONYMIZED_AS = ("photos", "crops")
 FARS = (1e-2, 1e-3, 1e-4)  # for which thresholds are set
-REGIONS = ("eyes", "brows", "nose", "mouth", "jaw")  # what `protect` and `masker=landmarks` know: `veil.faces.regions`
+REGIONS = (
+    "eyes",
+    "brows",
+    "nose",
+    "mouth",
+    "jaw",
+)  # what `protect` and `masker=landmarks` know
 RENAMED = {  # knobs and groups of earlier versions
     "attributes": "attribute_classifiers",
     "groups": "subgroups",

@@ -2,7 +2,7 @@
 
 from veil.data.faces import Side
 from veil.evaluation.material import Attempt, Material, attempt, first, identities, needs
-from veil.metrics.comparison import Comparison
+from veil.metrics.identification import Comparison
 
 
 @needs(gallery="photos")

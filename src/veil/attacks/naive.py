@@ -4,7 +4,7 @@ import torch
 
 from veil.data.faces import Side
 from veil.evaluation.material import Attempt, Material, attempt, clear_comparison
-from veil.metrics.comparison import Comparison
+from veil.metrics.identification import Comparison
 
 
 def naive(material: Material, judge: str) -> Attempt:

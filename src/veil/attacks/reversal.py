@@ -1,16 +1,173 @@
-"""The attacker who learns the way back from the anonymised face to the clear one."""
+"""The reversal: a network that paints the clear face back from the anonymised one.
 
-from veil.attacks.rebuild import Rebuilder, rebuild, train_rebuilder
+The attacker runs the anonymiser on people whose photos he has and learns the way back (Hill et al. 2016, "On the
+(in)effectiveness of mosaicing and blurring as tools for document redaction"; McPherson et al. 2016, arXiv:1609.00408).
+Any recogniser may then be shown the rebuilt faces.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
 from veil.data.faces import FaceSet, Side, pictures
 from veil.errors import InputError
 from veil.evaluation.material import Attempt, Material, attempt, clear_comparison, identities, needs, together
-from veil.metrics.comparison import Comparison
-from veil.types import Images
+from veil.metrics.identification import Comparison
+from veil.types import Images, view, view_box
+
+STEM = 4  # px; the network works on squares of this side, as channels: a quarter of the resolution, all of the pixels
+LEVELS = 3
+BATCH = 16  # faces rebuilt at once
+KEPT = 0.1  # weight of what needs no repair
+
+
+class Rebuilder(nn.Module):
+    """Anonymised crops to rebuilt crops: a U-Net that predicts what to add (Ronneberger et al. 2015, arXiv:1505.04597).
+
+    Pixels enter as channels of squares (pixel unshuffle; Shi et al. 2016, arXiv:1609.05158), so that convolutions are
+    cheap on a processor and no pixel is thrown away. Untrained, it gives back what it gets.
+
+    Args:
+        width: channels at a quarter of the resolution; doubled at each of the two levels below.
+
+    """
+
+    def __init__(self, width: int = 32) -> None:
+        super().__init__()
+        widths = [width * 2**level for level in range(LEVELS)]
+        pixels = 3 * STEM**2
+        self.down = nn.ModuleList(
+            Convolutions(inputs, outputs) for inputs, outputs in zip([pixels, *widths], widths, strict=False)
+        )
+        self.up = nn.ModuleList(
+            Convolutions(inputs + outputs, outputs)
+            for inputs, outputs in zip(widths[:0:-1], widths[-2::-1], strict=True)
+        )
+        self.last = nn.Conv2d(width, pixels, 3, padding=1)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
+
+    def forward(self, images: Images) -> Images:
+        """Add the correction to the view, whose sides must be multiples of 16 px; round it nothing was repainted."""
+        maps, skipped = F.pixel_unshuffle(view(images) - 0.5, STEM), []
+        for level, convolutions in enumerate(self.down):
+            maps = convolutions(F.avg_pool2d(maps, 2) if level else maps)
+            skipped.append(maps)
+        for convolutions, skip in zip(self.up, skipped[-2::-1], strict=True):
+            maps = convolutions(torch.cat([F.interpolate(maps, scale_factor=2.0), skip], dim=1))
+        rows, columns = view_box(*images.shape[-2:])
+        rebuilt = images.clone()
+        rebuilt[..., rows, columns] += F.pixel_shuffle(self.last(maps), STEM)
+        return rebuilt
+
+
+class Convolutions(nn.Sequential):
+    """Two 3x3 convolutions; without normalisation, which would hide how strong an edge is (Lim et al. 2017, EDSR,
+    arXiv:1707.02921).
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        layers = [
+            layer for channels in (inputs, outputs) for layer in (nn.Conv2d(channels, outputs, 3, padding=1), nn.SiLU())
+        ]
+        super().__init__(*layers)
+
+
+@torch.enable_grad()
+def train_rebuilder(
+    anonymized: Images,
+    clear: Images,
+    *,
+    recognizer: nn.Module,
+    steps: int = 300,
+    batch_size: int = 8,
+    feature_weight: float = 0.3,
+    feature_share: float = 0.15,
+    feature_batch: int = 4,
+    learning_rate: float = 1.5e-3,
+    shift: int = 8,
+    width: int = 32,
+    seed: int,
+) -> Rebuilder:
+    """A rebuilder in eval mode, trained on pairs of photos of attacker people.
+
+    The loss is the mean absolute difference in pixels and, in the last part of the training, 1 - cosine between the
+    recogniser's embeddings of the rebuilt and of the clear photo (Johnson et al. 2016, arXiv:1603.08155). A photo in
+    which the recogniser finds no face adds a constant and no gradient.
+
+    Args:
+        anonymized: what the anonymiser made of `clear`, photo by photo.
+        clear: of attacker people.
+        recognizer: images -> unit embeddings, differentiable and frozen. The attacker's own: what it likes is what the
+            rebuilt face keeps.
+        steps: of AdamW. A step without features costs a small fraction of one with them.
+        batch_size: photos a step.
+        feature_weight: of the embeddings' distance beside the pixels'; 0 leaves it out.
+        feature_share: share of the steps, the last ones, that have a feature loss, in [0, 1].
+        feature_batch: photos of the batch that the recogniser looks at.
+        learning_rate: highest; falls to 0 along a cosine.
+        shift: px; both photos of a pair move by up to this far, alike, and are mirrored with probability 1/2.
+        width: of the network.
+        seed: of weights and draws; the global generator is not touched.
+
+    """
+    generator = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        rebuilder = Rebuilder(width).to(clear.device).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(rebuilder.parameters(), learning_rate, betas=(0.9, 0.99))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(steps, 1))
+    for step in range(steps):
+        chosen = torch.randint(len(clear), (batch_size,), generator=generator).to(clear.device)
+        seen, wanted = moved(torch.stack([anonymized[chosen], clear[chosen]]), shift, generator)
+        rebuilt = rebuilder(seen.contiguous(memory_format=torch.channels_last))
+        loss = repair_loss(view(seen), view(rebuilt), view(wanted))
+        if feature_weight and step >= (1 - feature_share) * steps:
+            shown = slice(feature_batch)
+            with torch.no_grad():
+                embeddings = recognizer(wanted[shown])
+            distance = 1 - (recognizer(rebuilt[shown].clamp(0, 1)) * embeddings).sum(dim=1)
+            loss = loss + feature_weight * distance.mean()
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(rebuilder.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+    return rebuilder.requires_grad_(False).eval()
+
+
+def repair_loss(seen: Images, rebuilt: Images, wanted: Images) -> Float[Tensor, ""]:
+    """Mean absolute difference over the pixels in which the pair differs, and `KEPT` of that over the others.
+
+    Over all pixels alike, a network that is shown small masks learns to leave everything as it is.
+    """
+    changed = (seen != wanted).any(dim=1, keepdim=True).expand_as(seen)
+    error = (rebuilt - wanted).abs()
+    means = [error[part].mean() for part in (changed, ~changed) if part.any()]
+    return means[0] + (KEPT * means[1] if len(means) == 2 else 0.0)
+
+
+def moved(pairs: Float[Tensor, "2 b 3 h w"], shift: int, generator: torch.Generator) -> Float[Tensor, "2 b 3 h w"]:
+    """Both photos of a pair mirrored and shifted alike, each pair its own way; the border repeats the nearest pixel."""
+    height, width = pairs.shape[-2:]
+    moved = []
+    for pair in pairs.unbind(dim=1):
+        top, left = torch.randint(2 * shift + 1, (2,), generator=generator).tolist()
+        pair = F.pad(pair, [shift] * 4, mode="replicate")[..., top : top + height, left : left + width]
+        moved.append(pair.flip(-1) if torch.rand((), generator=generator) < 0.5 else pair)
+    return torch.stack(moved, dim=1)
+
+
+@torch.no_grad()
+def rebuild(rebuilder: Rebuilder, anonymized: Images) -> Images:
+    """Rebuilt crops in [0, 1]."""
+    return torch.cat([rebuilder(batch).clamp(0, 1) for batch in anonymized.split(BATCH)])
 
 
 @needs(attackers="photos")
 def reversal(material: Material, judge: str, photos: int = 10, steps: int = 300) -> Attempt:
-    """A U-Net, trained on pairs of attacker people, rebuilds the probes (`veil.attacks.rebuild`); then as `naive`.
+    """A U-Net, trained on pairs of attacker people, rebuilds the probes; then as `naive`.
 
     One network is trained, with the white box's features, and shown to every judge.
 

@@ -12,7 +12,7 @@ from veil.data.faces import FaceSet, Side, moved
 from veil.evaluation.material import BATCH, Material, attempt, clear_comparison
 from veil.evaluation.outcome import RANK1, figures, limits_of, outcome
 from veil.faces.pictures import as_saved
-from veil.metrics.comparison import Comparison
+from veil.metrics.identification import Comparison
 from veil.metrics.intervals import Interval
 from veil.metrics.measure import CHANCE, CONTROL, Figure
 from veil.recognizers.weights import write_state

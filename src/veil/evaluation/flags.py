@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from veil.evaluation.results import Flag
-from veil.metrics.comparison import RANKS
+from veil.metrics.identification import RANKS
 from veil.metrics.image import COVERAGE
 from veil.metrics.measure import ANONYMISED, CLEAR, NAIVE, Figure
 from veil.metrics.privacy import ACCURACY

@@ -10,7 +10,7 @@ from veil.data.photos import UNLABELLED
 from veil.errors import InputError
 from veil.evaluation.outcome import Outcome
 from veil.metrics.measure import Figure
-from veil.metrics.tail import RANK1_GAP, by_group
+from veil.metrics.subgroups import RANK1_GAP, by_group
 from veil.storage.folders import Row
 
 FEWEST = 5  # people in a group; of fewer nothing can be said

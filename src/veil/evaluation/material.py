@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from veil.data.faces import FaceSet, Side
-from veil.metrics.comparison import Comparison
+from veil.metrics.identification import Comparison
 from veil.recognizers.embed import Embedder
 from veil.storage.progress import Stages
 from veil.types import Embeddings, Identities, Images

@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Float, Int
 
 from veil.evaluation.material import Attempt
-from veil.metrics.bits import BITS, bits_left, doubt_after, fit_temperature
-from veil.metrics.comparison import MRR, RANKS, Comparison, recognition
+from veil.metrics.identification import MRR, RANKS, Comparison, recognition
+from veil.metrics.information import BITS, bits_left, doubt_after, fit_temperature
 from veil.metrics.intervals import Interval, bootstrap_mean
 from veil.metrics.measure import NAIVE, WORST, Figure, Measure
 from veil.metrics.paired import Column, paired_difference
-from veil.metrics.tail import RANK1_OF_WORST, worst_mean
+from veil.metrics.subgroups import RANK1_OF_WORST, worst_mean
 from veil.metrics.verification import AREA, EQUAL_ERROR_RATE, TAR, Pairs, pairs, thresholds, verification
 
 RANK1 = RANKS[1]

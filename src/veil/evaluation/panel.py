@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-from veil.evaluation.judge import Judge
 from veil.faces.align import face_detector, find_faces
 from veil.faces.landmarks import Landmarks
 from veil.faces.pictures import to_pixels
@@ -19,6 +18,26 @@ from veil.recognizers.whitebox import WhiteBox
 from veil.storage.folders import Row
 from veil.storage.progress import Stages
 from veil.types import Faces, Images, Masks
+
+
+class Judge(nn.Module):
+    """A recogniser and what it saw in the clear photos.
+
+    Args:
+        recognizer: images -> unit embeddings; the zero vector for a face that it does not find.
+        clear, anonymized: its embedding of each probe, by key, before and after.
+
+    """
+
+    def __init__(self, recognizer: nn.Module, clear: Mapping[str, Tensor], anonymized: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.recognizer, self.clear, self.anonymized = recognizer, clear, anonymized
+
+    def evidence(self, faces: Faces) -> dict[str, Any]:
+        """What the privacy metrics take by name."""
+        found = {"embeddings": self.clear, "anonymized_embeddings": self.anonymized}
+        return {name: torch.stack([seen[key] for key in faces.keys]).to(faces.images) for name, seen in found.items()}
+
 
 PICTURE = ""  # the subject of what is asked about the picture, not about a recogniser
 

@@ -7,10 +7,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from veil.evaluation.material import Material, first, identities
-from veil.metrics.frechet import FID, frechet_distance
+from veil.metrics.distribution import FID, KID, frechet_distance, kernel_distance_interval
 from veil.metrics.intervals import Interval
 from veil.metrics.measure import Figure
-from veil.metrics.realism import KID, kernel_distance_interval
 from veil.recognizers.embed import Embedder
 
 PHOTOS = 2  # of each person that results are compared with

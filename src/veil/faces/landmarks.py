@@ -1,13 +1,43 @@
-"""Where a face's features are: dlib's 68 landmarks."""
+"""Landmarks of a face, and the regions that they make."""
 
 import dlib
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from veil.config import REGIONS as NAMES
 from veil.faces.pictures import to_pixels
 from veil.storage.packages import dlib_model
 from veil.types import Images
+
+REGIONS: dict[str, tuple[tuple[int, ...], ...]] = {
+    "eyes": (tuple(range(36, 42)), tuple(range(42, 48))),
+    "brows": (tuple(range(17, 22)), tuple(range(22, 27))),
+    "nose": (tuple(range(27, 36)),),
+    "mouth": (tuple(range(48, 60)),),  # the outer lips
+    "jaw": (tuple(range(17)),),  # a line from ear to ear along the chin, not what it encloses
+}
+assert tuple(REGIONS) == NAMES
+OPEN = ("jaw",)
+
+# Mean of the landmarks in the 398 of the 400 AT&T faces that dlib finds, made symmetric: (x, y) as shares of the view.
+# Over faces each coordinate has a standard deviation of 0.03 on average, of 0.07 at most (the jaw's x).
+MEAN_FACE = (
+    *((0.151, 0.402), (0.157, 0.490), (0.167, 0.576), (0.183, 0.661), (0.213, 0.742), (0.263, 0.812), (0.331, 0.870)),
+    *((0.409, 0.915), (0.500, 0.928), (0.591, 0.915), (0.669, 0.870), (0.737, 0.812), (0.787, 0.742), (0.817, 0.661)),
+    *((0.833, 0.576), (0.843, 0.490), (0.849, 0.402)),
+    *((0.210, 0.347), (0.252, 0.303), (0.316, 0.288), (0.382, 0.294), (0.445, 0.317)),
+    *((0.555, 0.317), (0.618, 0.294), (0.684, 0.288), (0.748, 0.303), (0.790, 0.347)),
+    *((0.500, 0.376), (0.500, 0.431), (0.500, 0.485), (0.500, 0.542)),
+    *((0.429, 0.587), (0.463, 0.598), (0.500, 0.608), (0.537, 0.598), (0.571, 0.587)),
+    *((0.284, 0.394), (0.322, 0.373), (0.366, 0.372), (0.407, 0.398), (0.365, 0.406), (0.320, 0.407)),
+    *((0.593, 0.398), (0.634, 0.372), (0.678, 0.373), (0.716, 0.394), (0.680, 0.407), (0.635, 0.406)),
+    *((0.361, 0.697), (0.414, 0.678), (0.464, 0.668), (0.500, 0.676), (0.536, 0.668), (0.586, 0.678), (0.639, 0.697)),
+    *((0.587, 0.737), (0.539, 0.754), (0.500, 0.758), (0.461, 0.754), (0.413, 0.737)),
+    *((0.383, 0.699), (0.463, 0.695), (0.500, 0.699), (0.537, 0.695)),
+    *((0.617, 0.699), (0.537, 0.712), (0.500, 0.716), (0.463, 0.712)),
+)
+
 
 POINTS = 68
 Shapes = Float[Tensor, "b 68 2"]  # (x, y) in pixels, in the order of iBUG 300-W (Sagonas et al. 2013); NaN: not found

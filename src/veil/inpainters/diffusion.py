@@ -11,8 +11,8 @@ from torch import Tensor
 from veil.data.known import read_people
 from veil.errors import InputError
 from veil.inpainters import composite
+from veil.inpainters.composite import cover, resize, resize_visible
 from veil.inpainters.pipeline import load_pipeline, named_scheduler, own_resolution, quiet
-from veil.inpainters.sizes import cover, resize, resize_visible
 from veil.storage.packages import packaged_model
 from veil.types import CROP, VIEW, Faces, Images, Masks
 

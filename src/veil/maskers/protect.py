@@ -13,7 +13,7 @@ Part = str | Sequence[float]  # a feature's name, or a box: left, top, right, bo
 
 @torch.no_grad()
 def protected(images: Images, parts: Sequence[Part]) -> Masks:
-    """True where `budget` may not mask: features by name (`veil.faces.regions`), boxes by their edges.
+    """True where `budget` may not mask: features by name (`veil.faces.landmarks`), boxes by their edges.
 
     Features are found in each face; where dlib finds none, they are where the mean face has them
     (`veil.maskers.anatomy.face_points`). `protect=[mouth,[0.4,0,0.6,0.2]]` spares the lips and a piece of the forehead.

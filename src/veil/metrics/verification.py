@@ -11,7 +11,7 @@ from scipy.stats import rankdata, t
 from torch import Tensor
 
 from veil.config import FARS
-from veil.metrics.comparison import Comparison, in_columns
+from veil.metrics.identification import Comparison, in_columns
 from veil.metrics.intervals import LEVEL, Interval, bootstrap_mean, end_interval, resample
 from veil.metrics.measure import Measure
 

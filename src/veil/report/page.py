@@ -16,13 +16,12 @@ from veil.config import held_out
 from veil.errors import InputError
 from veil.evaluation.results import Results, column_names, read_results
 from veil.maskers.minimal import COLUMNS
-from veil.metrics.comparison import RANKS
+from veil.metrics.identification import RANKS
 from veil.metrics.measure import percent
 from veil.metrics.privacy import COSINE
-from veil.report.curves import read_scores
 from veil.report.glossary import GLOSSARY
 from veil.report.people import Columns, extremes, pictures, ranked
-from veil.report.plots import Drawing, cumulative_matches, detection_errors, distributions, enough
+from veil.report.plots import Drawing, cumulative_matches, detection_errors, distributions, enough, read_scores
 from veil.report.tables import group_tables, page_tables
 from veil.report.verdict import verdict
 from veil.storage.folders import Row, read_manifest

@@ -1,15 +1,88 @@
-"""Figures of what a recogniser sees, interactive, each with its content in words."""
+"""Curves of a run: the numbers behind them, few enough to draw whatever the number of pairs, and their drawing."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Int, Real
 from plotly import graph_objects as go
 
-from veil.metrics.measure import percent
-from veil.report.curves import ByAttack, cmc, det, histogram
+from veil.metrics.measure import CLEAR, percent
 
-CLEAR, IMPOSTOR, CHANCE = "#3b86c8", "#808080", "#808080"  # 3:1 against white and near black, apart to the colour-blind
+PARTS = ("genuine", "impostor", "ranks")
+BINS = 100  # of [-1, 1]: 0.02 of cosine each
+POINTS = 200  # that a curve is drawn through
+
+Cosines = Mapping[str, np.ndarray]  # genuine and impostor cosines, ranks; any may be missing
+ByAttack = Mapping[str, Cosines]  # `clear`, then each attack
+
+
+def read_scores(
+    path: Path, judges: Iterable[str], attacks: Iterable[str]
+) -> Mapping[str, tuple[ByAttack, Float[np.ndarray, "k 2"] | None]]:
+    """Cosines and thresholds, rows of (FAR, cosine), of each judge that the file knows.
+
+    In the file they are `{clear or attack}/{judge}/{genuine, impostor or ranks}` and `thresholds/{judge}`.
+    """
+    found = {}
+    with np.load(path) as scores:
+        for judge in judges:
+            evidence: dict[str, dict[str, np.ndarray]] = {}
+            for faces in (CLEAR, *attacks):
+                names = {part: f"{faces}/{judge}/{part}" for part in PARTS}
+                arrays = {part: scores[name] for part, name in names.items() if name in scores}
+                if arrays:
+                    evidence[faces] = arrays
+            limits = f"thresholds/{judge}"
+            if evidence:
+                found[judge] = evidence, scores.get(limits)
+    return found
+
+
+def histogram(
+    scores: Real[np.ndarray, " n"], bins: int = BINS
+) -> tuple[Float[np.ndarray, " b"], Float[np.ndarray, " b"]]:
+    """Centres of equal bins of [-1, 1], from the first to the last that holds a score, and the share in each.
+
+    Cosines that rounding put just outside [-1, 1] count in the outermost bins.
+    """
+    counts, edges = np.histogram(np.clip(scores, -1, 1), bins, range=(-1, 1))
+    held = np.flatnonzero(counts)
+    kept = slice(held[0], held[-1] + 1)
+    return ((edges[:-1] + edges[1:]) / 2)[kept], (counts / len(scores))[kept]
+
+
+def cmc(
+    ranks: Real[np.ndarray, " n"], people: int, points: int = POINTS
+) -> tuple[Int[np.ndarray, " k"], Float[np.ndarray, " k"]]:
+    """Cumulative match characteristic: for k = 1 .. `people`, the share of ranks that are at most k.
+
+    Ranks count from 1, the best match. Of more than `points` values of k, as many evenly spaced in log k are kept.
+    """
+    every = np.arange(1, people + 1)
+    kept = every if people <= points else np.unique(np.geomspace(1, people, points).round().astype(int))
+    return kept, np.searchsorted(np.sort(ranks), kept, side="right") / len(ranks)
+
+
+def det(
+    genuine: Real[np.ndarray, " g"], impostor: Real[np.ndarray, " i"], points: int = POINTS
+) -> tuple[Float[np.ndarray, " p"], Float[np.ndarray, " p"], Float[np.ndarray, " p"]]:
+    """Detection error trade-off (Martin et al. 1997): FAR, FRR and threshold, by rising FAR.
+
+    A pair is accepted when its score is at least the threshold: FAR is the share of impostor pairs accepted, FRR that
+    of genuine pairs rejected, as in `sklearn.metrics.det_curve`. Thresholds are impostor scores, of ranks evenly
+    spaced in log FAR from one pair to all.
+    """
+    ordered = np.sort(impostor)
+    ranks = np.unique(np.geomspace(1, len(ordered), points).round().astype(int))
+    thresholds = np.unique(ordered[len(ordered) - ranks])[::-1]  # ties share a threshold
+    far = 1 - np.searchsorted(ordered, thresholds, side="left") / len(ordered)
+    frr = np.searchsorted(np.sort(genuine), thresholds, side="left") / len(genuine)
+    return far, frr, thresholds
+
+
+BLUE, GREY = "#3b86c8", "#808080"  # clear photos; impostors and chance: 3:1 against white and near black
 ATTACKS = ("#dd6b20", "#b060c8", "#2f9468", "#c8506e", "#8a6d3b")  # in order of appearance; their dashes differ too
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 QUOTED = 1e-3  # FAR at which the DET curve is put into words
@@ -26,7 +99,7 @@ class Drawing(NamedTuple):
 def distributions(evidence: ByAttack, thresholds: np.ndarray | None) -> Drawing | None:
     """Cosines of genuine and impostor pairs, and of genuine pairs after repainting, with the judge's thresholds."""
     figure, medians = _figure("cosine", "share of pairs"), []
-    drawn = [(CLEAR, "solid", "clear", "genuine", True), (IMPOSTOR, "dot", "clear", "impostor", True)]
+    drawn = [(BLUE, "solid", "clear", "genuine", True), (GREY, "dot", "clear", "impostor", True)]
     drawn += [(*style, attack, "genuine", False) for style, attack in _styles(evidence)]
     for colour, dash, faces, kind, filled in drawn:
         scores = evidence.get(faces, {}).get(kind)
@@ -40,7 +113,7 @@ def distributions(evidence: ByAttack, thresholds: np.ndarray | None) -> Drawing 
     if not medians:
         return None
     for far, threshold in [] if thresholds is None else thresholds:
-        figure.add_vline(threshold, line={"color": IMPOSTOR, "width": 1})
+        figure.add_vline(threshold, line={"color": GREY, "width": 1})
         figure.add_annotation(x=threshold, y=1, yref="paper", text=f"FAR {far:g}", textangle=-90, xanchor="right")
         figure.layout.annotations[-1].update(showarrow=False, yanchor="top", font_size=11)
     lines = "Upright lines: thresholds by FAR." if thresholds is not None else "No threshold is in scores.npz."
@@ -53,7 +126,10 @@ def distributions(evidence: ByAttack, thresholds: np.ndarray | None) -> Drawing 
 def cumulative_matches(evidence: ByAttack, people: int) -> Drawing | None:
     """CMC: share of photos whose person is among the k best matches."""
     figure, first = _figure("rank k", "share of photos", percent_y=True), []
-    for colour, dash, faces in [(CLEAR, "solid", "clear"), *((*style, attack) for style, attack in _styles(evidence))]:
+    for colour, dash, faces in [
+        (BLUE, "solid", "clear"),
+        *((*style, attack) for style, attack in _styles(evidence)),
+    ]:
         ranks = evidence.get(faces, {}).get("ranks")
         if ranks is None or not len(ranks):
             continue
@@ -63,9 +139,7 @@ def cumulative_matches(evidence: ByAttack, people: int) -> Drawing | None:
     if not first:
         return None
     k, _ = cmc(np.array([1]), people)
-    figure.add_scatter(
-        x=k, y=k / people, name="chance", mode="lines", line={"color": CHANCE, "dash": "dot", "width": 1}
-    )
+    figure.add_scatter(x=k, y=k / people, name="chance", mode="lines", line={"color": GREY, "dash": "dot", "width": 1})
     figure.update_xaxes(type="log", tickvals=[step * 10**power for power in range(7) for step in (1, 2, 5)])
     return Drawing("CMC curves", figure, f"Rank 1: {'; '.join(first)}; chance {percent(1 / people)}.")
 
@@ -73,7 +147,10 @@ def cumulative_matches(evidence: ByAttack, people: int) -> Drawing | None:
 def detection_errors(evidence: ByAttack) -> Drawing | None:
     """DET: genuine pairs rejected against impostor pairs accepted; higher after repainting is more private."""
     figure, errors = _figure("FAR: impostor pairs accepted", "FRR: genuine pairs rejected", percent_y=True), []
-    for colour, dash, faces in [(CLEAR, "solid", "clear"), *((*style, attack) for style, attack in _styles(evidence))]:
+    for colour, dash, faces in [
+        (BLUE, "solid", "clear"),
+        *((*style, attack) for style, attack in _styles(evidence)),
+    ]:
         pairs = evidence.get(faces, {})
         if not all(len(pairs.get(kind, ())) for kind in ("genuine", "impostor")):
             continue
@@ -85,7 +162,7 @@ def detection_errors(evidence: ByAttack) -> Drawing | None:
         return None
     guess = np.geomspace(1e-4, 1, 50)
     figure.add_scatter(
-        x=guess, y=1 - guess, name="chance", mode="lines", line={"color": CHANCE, "dash": "dot", "width": 1}
+        x=guess, y=1 - guess, name="chance", mode="lines", line={"color": GREY, "dash": "dot", "width": 1}
     )
     figure.update_xaxes(type="log", tickformat="~g", dtick=1)
     return Drawing("DET curves", figure, f"Genuine pairs rejected at FAR {QUOTED:g}: {'; '.join(errors)}.")

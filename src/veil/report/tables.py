@@ -56,7 +56,7 @@ def page_tables(results: Results) -> dict[str, list[dict[str, Any]]]:
 
 def group_tables(path: Path) -> dict[tuple[str, str], list[dict[str, Any]]]:
     """Rows of `groups.csv` by judge and attack, the least protected group first; empty where the data had no labels."""
-    from veil.metrics.comparison import RANKS  # loads torch, which the console's table does without
+    from veil.metrics.identification import RANKS  # loads torch, which the console's table does without
 
     if not path.exists():
         return {}

@@ -5,7 +5,7 @@ from typing import Any
 
 from veil.config import held_out
 from veil.evaluation.results import Results
-from veil.metrics.comparison import RANKS
+from veil.metrics.identification import RANKS
 from veil.metrics.image import COVERAGE, DETECTED, SSIM
 from veil.metrics.measure import ANONYMISED, CLEAR, WORST, Figure, name_of, percent
 

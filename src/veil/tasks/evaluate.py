@@ -5,11 +5,14 @@ A finished run is shown in seconds: nothing heavy at the top.
 
 from pathlib import Path
 
+from veil.anonymization.matching import match
 from veil.config import Config
+from veil.data.header import read_header, read_keys
 from veil.evaluation.results import read_results
 from veil.report.tables import metrics_table
+from veil.storage.addresses import evaluation_folder, foreign_folder, set_folder, split_folder
+from veil.storage.folders import RunFolder
 from veil.storage.progress import console
-from veil.tasks.finished import finished
 
 
 def evaluate(config: Config) -> Path:
@@ -32,3 +35,20 @@ def evaluate(config: Config) -> Path:
     console.print(f"Results:  {run.path.parent / 'probes' / 'results'}", soft_wrap=True)
     console.print(f"Report:   {run.path / 'report.html'}", soft_wrap=True)
     return run.path
+
+
+def finished(config: Config) -> RunFolder | None:
+    """The finished evaluation of this config; None where there is none, or where its photos have changed since."""
+    split = split_folder(config)
+    if not split.complete:
+        return None
+    header = read_header(split.path)
+    if not header.unchanged:
+        return None
+    if config.anonymized is None:
+        made = set_folder(config, header.checksum)
+    else:
+        pictures = match(Path(config.anonymized).expanduser(), read_keys(split.path)).pictures
+        made = foreign_folder(config, header.checksum, pictures)
+    run = evaluation_folder(config, made, header.counts["quarantined"])
+    return run if run.complete else None

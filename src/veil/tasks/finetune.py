@@ -14,7 +14,7 @@ from veil.data.known import write_people
 from veil.data.splitfile import checksum
 from veil.errors import InputError
 from veil.evaluation.results import read_results
-from veil.metrics.comparison import Comparison
+from veil.metrics.identification import Comparison
 from veil.metrics.measure import Figure
 from veil.recognizers.checkpoint import changed, split_checksum, write_checkpoint
 from veil.recognizers.whitebox import centroids
@@ -28,9 +28,9 @@ from veil.tasks.fit import fit, is_helper, quiet_lightning
 from veil.tasks.head import embed_both, fit_head, fitted_head, write_fitted
 from veil.tasks.prepare import prepared
 from veil.training.clear import clear_figures, confusions, held_out_figures, nearest_figure
+from veil.training.features import Part, trained_part
 from veil.training.held_out import held_out_people, positions
 from veil.training.losses import new_loss
-from veil.training.part import Part, trained_part
 from veil.training.people import Labelled, People
 from veil.training.recipe import Augmentation, TrunkFitting
 from veil.training.tuning import Tuning

@@ -15,7 +15,7 @@ from veil.config import Config
 from veil.data.faces import Enrolment
 from veil.data.splitfile import checksum
 from veil.evaluation.results import Results, write_results
-from veil.metrics.comparison import Comparison
+from veil.metrics.identification import Comparison
 from veil.metrics.measure import Figure, by_name
 from veil.recognizers.checkpoint import Checkpoint, read_checkpoint, split_checksum, write_checkpoint
 from veil.recognizers.embed import Embedder

@@ -15,11 +15,10 @@ from veil.evaluation.attributes import attributes
 from veil.evaluation.campaign import Findings, campaign
 from veil.evaluation.controls import controls
 from veil.evaluation.groups import chosen_labels
-from veil.evaluation.judge import Judge
 from veil.evaluation.material import Material
 from veil.evaluation.module import AnonymizedFaces, Evaluation
 from veil.evaluation.outcome import RANK1
-from veil.evaluation.panel import Panel
+from veil.evaluation.panel import Judge, Panel
 from veil.evaluation.realism import realism
 from veil.metrics.measure import NAIVE, Figure
 from veil.report.loggers import publish

@@ -32,13 +32,12 @@ from veil.tasks.fields import cut_fields
 from veil.tasks.fit import is_helper, quiet_lightning
 from veil.training.adversary import ADVERSARY_SHAPES, AdversarialTraining
 from veil.training.autoencoder import AutoencoderTraining, StemFeatures, new_autoencoder, whiten
-from veil.training.callbacks import Average, Keep, Pace
+from veil.training.callbacks import Average, Keep, Pace, SampleGrid
 from veil.training.data import Rows, TrainingData, split_fields, write_middles
 from veil.training.diffusion import DiffusionTraining, new_scheduler, new_unet, write_model
 from veil.training.examples import Drawing, Examples
-from veil.training.inpainter_recipe import Recipe
 from veil.training.jitter import middle
-from veil.training.samples import SampleGrid
+from veil.training.recipe import Recipe
 from veil.training.schedule import Progress, by_steps
 from veil.types import Images
 

@@ -16,7 +16,7 @@ from veil.config import Config
 from veil.data.faces import Enrolment
 from veil.errors import InputError
 from veil.maskers.cached import CachedScores
-from veil.metrics.comparison import Comparison
+from veil.metrics.identification import Comparison
 from veil.metrics.verification import pairs, thresholds
 from veil.recognizers.checkpoint import refuse_another_split
 from veil.recognizers.whitebox import WhiteBox, centroids

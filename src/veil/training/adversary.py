@@ -13,10 +13,8 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import LRScheduler
 
-from veil.training.counted import Counted
 from veil.training.diffusion import CLEAR_WEIGHT, LATENTS, Example, add_noise, signal, validation_losses, velocity
-from veil.training.precision import mixed_precision
-from veil.training.schedule import Draw, generator_of, warm_average, warm_cosine
+from veil.training.schedule import Counted, Draw, generator_of, mixed_precision, warm_average, warm_cosine
 
 ADVERSARY_SHAPES = {"patches": 0.25, "blobs": 0.4, "boxes": 0.1, "face": 0.25}  # of masks in this stage
 # Of a sampler of four steps, and how often each is trained; version 3 of face_diffusion was trained at 759 and 259.

@@ -5,7 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from veil.data.faces import Enrolment
-from veil.metrics.comparison import Comparison
+from veil.metrics.identification import Comparison
 from veil.metrics.intervals import Interval, people_mean
 from veil.metrics.measure import Figure, Measure
 from veil.metrics.privacy import ACCURACY

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from veil.errors import InputError
-from veil.inpainters.sizes import resize
+from veil.inpainters.composite import resize
 from veil.storage.atomic import whole
 from veil.training.jitter import ROOM, middle_box
 

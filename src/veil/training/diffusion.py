@@ -17,10 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from veil.data.known import write_people
-from veil.inpainters.sizes import cover
-from veil.training.counted import Counted
-from veil.training.precision import mixed_precision
-from veil.training.schedule import Draw, Progress, generator_of, warm_cosine
+from veil.inpainters.composite import cover
+from veil.training.schedule import Counted, Draw, Progress, generator_of, mixed_precision, warm_cosine
 from veil.types import Images, Masks, field_box
 
 LATENTS = 4
@@ -139,7 +137,7 @@ def velocity(
     """What the UNet predicts for noisy latents `b 4 i j` of these examples, in float32.
 
     Args:
-        dtype: see `veil.training.precision.mixed_precision`.
+        dtype: see `veil.training.schedule.mixed_precision`.
 
     """
     sample = torch.cat([noisy, examples[:, LATENTS:]], dim=1).contiguous(memory_format=torch.channels_last)
@@ -197,7 +195,7 @@ class DiffusionTraining(Counted):
         rate: highest learning rate, reached after `warm_up` steps.
         progress: share of the training that is done after a number of steps: the rate falls by it to a tenth along a
             cosine. None: the rate stays.
-        dtype: see `veil.training.precision.mixed_precision`.
+        dtype: see `veil.training.schedule.mixed_precision`.
         samples_seen: examples that warm-started weights were already trained on.
 
     """

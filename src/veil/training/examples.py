@@ -14,13 +14,11 @@ from torch import Generator, Tensor
 from torch.utils.data import DataLoader
 
 from veil.storage.atomic import whole
-from veil.training.counted import Counted
 from veil.training.data import Rows
 from veil.training.diffusion import Example, encode_examples, field_masks
 from veil.training.jitter import jitter
 from veil.training.masks import SHAPES, draw_masks
-from veil.training.precision import mixed_precision, resolved
-from veil.training.schedule import Draw, generator_of
+from veil.training.schedule import Counted, Draw, generator_of, mixed_precision, resolved
 
 KEPT = 6  # shards that are trained on; older ones are dropped
 BATCH = 64  # fields that are encoded at once
@@ -35,7 +33,7 @@ class Drawing:
         autoencoder: encodes; never trained here.
         shapes: how often each shape of mask is drawn.
         seed: every draw comes from it and from what it is the draw for.
-        dtype: of the encoder, see `veil.training.precision.mixed_precision`.
+        dtype: of the encoder, see `veil.training.schedule.mixed_precision`.
 
     """
 

@@ -1,24 +1,71 @@
-"""Photos as training takes them: their pixels, or what a recogniser's frozen part makes of them, kept on disk."""
+"""Which part of a recogniser is trained, and what it is shown: pixels, or what its frozen part makes of them."""
 
 import hashlib
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms.v2 import functional as TF
 
-from veil.attacks.adapt import see
-from veil.data.faces import FaceSet
+from veil.attacks.parrot import last_block, see
+from veil.data.faces import Enrolment, FaceSet
+from veil.errors import InputError
+from veil.metrics.identification import Comparison
 from veil.recognizers.embed import BATCH
+from veil.recognizers.facenet import FaceNet
 from veil.storage.atomic import whole
 from veil.storage.fingerprint import code, digest
 from veil.storage.networks import network_of
 from veil.storage.progress import Stages
-from veil.training.augment import varied
+from veil.training.clear import compared
 from veil.training.data import Rows
-from veil.training.recipe import Augmentation
-from veil.types import Embeddings
+from veil.training.recipe import Augmentation, TrunkFitting
+from veil.training.tuning import Unit
+from veil.types import VIEW, Embeddings, Images
+
+
+def varied(images: Images, seed: int, variant: int, augmentation: Augmentation) -> Images:
+    """Variant number `variant` of one photo `(1, 3, h, w)`, the same whenever it is asked for; 0 is the photo itself.
+
+    Args:
+        seed: the face's own.
+
+    """
+    if variant == 0:
+        return images
+    generator = torch.Generator().manual_seed(_mixed(seed, variant))
+    chance = torch.rand(10, generator=generator).tolist()  # all drawn, so that no knob moves another's draws
+    flip, grey, blur, strength = chance[:4]
+    zoom, right, down, light, contrast, colour = (2 * draw - 1 for draw in chance[4:])
+    if flip < augmentation.flip:
+        images = TF.horizontal_flip(images)
+    if augmentation.crop:
+        reach = augmentation.crop * images.shape[-1] * VIEW / 2
+        images = TF.affine(
+            images,
+            angle=0.0,
+            translate=[right * reach, down * reach],
+            scale=1 + zoom * augmentation.crop,
+            shear=[0.0, 0.0],
+            interpolation=TF.InterpolationMode.BILINEAR,
+        )
+    jitter = augmentation.jitter
+    images = TF.adjust_brightness(images, 1 + light * jitter)
+    images = TF.adjust_contrast(images, 1 + contrast * jitter)
+    images = TF.adjust_saturation(images, 1 + colour * jitter)
+    if grey < augmentation.grey:
+        images = TF.rgb_to_grayscale(images, num_output_channels=3)
+    if blur < augmentation.blur:
+        images = TF.gaussian_blur(images, kernel_size=[9, 9], sigma=[0.5 + 1.5 * strength] * 2)
+    return images.clamp(0, 1)
+
+
+def _mixed(seed: int, variant: int) -> int:
+    return int.from_bytes(hashlib.blake2b(f"{seed}/{variant}".encode(), digest_size=8).digest()) >> 1
+
 
 CHUNK = 512  # photos in a file of features: what a killed run does again at most
 
@@ -99,3 +146,34 @@ def embedded(embedder: nn.Module, rows: Dataset, size: int, device: torch.device
     embedder = embedder.to(device).eval()
     batches = DataLoader(rows, BATCH, sampler=range(size))
     return torch.cat([embedder(batch.to(device)).float().cpu() for batch in batches])
+
+
+class Part(NamedTuple):
+    """What is trained, and the rows that it takes of gallery and probes."""
+
+    embedder: nn.Module
+    gallery: Dataset
+    probes: Dataset
+
+    def embed(self, enrolment: Enrolment, device: torch.device) -> Comparison:
+        """Clear embeddings as the part now is."""
+        gallery = embedded(self.embedder, self.gallery, len(enrolment.gallery), device)
+        return compared(gallery, embedded(self.embedder, self.probes, len(enrolment.probes), device), enrolment)
+
+
+def trained_part(recognizer: nn.Module, recipe: TrunkFitting, enrolment: Enrolment, cache: str, stages: Stages) -> Part:
+    """The last block on cached features, or the whole recogniser on photos; only what is trained takes gradients."""
+    if not isinstance(recognizer, FaceNet):
+        raise InputError(
+            f"task.mode={recipe.mode} needs recognizer=facenet, which can load the result, got "
+            f"{type(recognizer).__name__}; task.mode=classifier takes every recogniser"
+        )
+    gallery, probes = enrolment.gallery, enrolment.probes
+    if recipe.mode == "full":
+        recognizer.requires_grad_(True)
+        return Part(recognizer, Pictures(gallery, recipe.augment), Pictures(probes, recipe.augment))
+    kept = [
+        features(recognizer, faces, variants, recipe.augment, cache, stages, f"features, {name}")
+        for name, faces, variants in (("gallery", gallery, recipe.variants), ("probes", probes, 0))
+    ]
+    return Part(Unit(last_block(recognizer).requires_grad_(True)), *kept)

@@ -9,7 +9,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from veil.data.split import face_seed
-from veil.metrics.comparison import Comparison
+from veil.metrics.identification import Comparison
 from veil.metrics.intervals import Interval
 from veil.metrics.verification import acceptance, pairs
 from veil.types import Embeddings, Identities

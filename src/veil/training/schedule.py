@@ -1,12 +1,58 @@
-"""How the learning rate goes, and where the draws of a batch come from."""
+"""How a training goes on: its learning rate, its count of steps, its precision, where its draws come from."""
 
 import math
 from collections.abc import Callable
 from enum import IntEnum
 
 import numpy as np
+import pytorch_lightning as pl
 import torch
 from torch import Tensor
+
+
+class Counted(pl.LightningModule):
+    """Counts the batches that it was trained on, and the examples in them; its checkpoints keep both."""
+
+    def __init__(self, samples_seen: int = 0) -> None:
+        super().__init__()
+        self.batches, self.samples_seen = 0, samples_seen
+
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        checkpoint |= {"batches": self.batches, "samples_seen": self.samples_seen}
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        self.batches, self.samples_seen = checkpoint["batches"], checkpoint["samples_seen"]
+
+
+INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "sve_bf16", "bf16")  # of x86, and of ARM
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the device computes in bfloat16 itself; False for a CPU of which this torch cannot tell."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu" or not hasattr(torch.cpu, "get_capabilities"):
+        return False
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name, False) for name in INSTRUCTIONS)
+
+
+def resolved(device: torch.device, dtype: str) -> str:
+    """`bfloat16` or `float32`: itself, or for `auto` bfloat16 where the device has it."""
+    if dtype == "auto":
+        return "bfloat16" if has_bfloat16(device) else "float32"
+    return dtype
+
+
+def mixed_precision(device: torch.device, dtype: str) -> torch.autocast:
+    """Inside, layers that allow it compute in bfloat16, or none does, whatever the surroundings say.
+
+    Args:
+        dtype: `bfloat16`, `float32` or `auto`, see `resolved`.
+
+    """
+    return torch.autocast(device.type, torch.bfloat16, enabled=resolved(device, dtype) == "bfloat16")
+
 
 LOWEST = 0.1  # of the rate, where a cosine ends
 Progress = Callable[[int], float]  # steps done -> share of the training that is done, in [0, 1]

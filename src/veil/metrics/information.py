@@ -8,7 +8,7 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 from torch.nn import functional as F
 
-from veil.metrics.comparison import Comparison, in_columns, matches_in_chunks
+from veil.metrics.identification import Comparison, in_columns, matches_in_chunks
 from veil.metrics.measure import Measure
 
 BITS = Measure("bits", "identity information left, in bits", "privacy", "bits", (0, None), better="lower", prominence=1)

@@ -1,15 +1,38 @@
-"""Input gradients."""
+"""Maskers that follow gradients in the pixels."""
 
 from collections.abc import Callable, Iterator
 
 import torch
+from captum.attr import IntegratedGradients
 from jaxtyping import Float
 from torch import Tensor
 
 from veil.errors import InputError
-from veil.maskers.smooth import blurred
 from veil.recognizers.whitebox import WhiteBox
 from veil.types import Faces, Identities, Images, Scores, view
+
+
+def blurred(scores: Scores, blur: float) -> Scores:
+    """Gaussian blur of scores that have a value for each pixel; renormalised at the borders.
+
+    Args:
+        blur: standard deviation in pixels of the view; 0 leaves the scores as they are.
+
+    """
+    if not blur >= 0:
+        raise InputError(f"masker.blur is a standard deviation in pixels, at least 0, got {blur}")
+    if blur == 0:
+        return scores
+    down, across = (_weights(side, blur).to(scores) for side in scores.shape[1:])
+    return down @ scores @ across.T
+
+
+def _weights(side: int, blur: float) -> Float[Tensor, "side side"]:
+    """Row i: how much each pixel adds to pixel i."""
+    place = torch.arange(side, dtype=torch.float64)
+    weights = (-((place[:, None] - place) ** 2) / (2 * blur**2)).exp()
+    return (weights / weights.sum(dim=1, keepdim=True)).float()
+
 
 OBJECTIVES = ("loss", "cosine")
 REDUCTIONS = ("max", "l2")
@@ -36,7 +59,7 @@ def saliency(
             arXiv:1706.03825). One pass each, in memory one after the other.
         noise: their standard deviation, pixels being in [0, 1]; drawn from each face's own seed.
         times_input: gradient x input (Shrikumar et al. 2016, arXiv:1605.01713).
-        blur: of the scores (`veil.maskers.smooth`), in pixels.
+        blur: of the scores (`veil.maskers.gradient`), in pixels.
 
     """
     if draws < 1 or not noise >= 0 or (draws > 1 and noise == 0):
@@ -77,3 +100,38 @@ def over_channels(attributions: Images, reduction: str) -> Scores:
         raise InputError(f"masker.reduction must be one of {REDUCTIONS}, got {reduction!r}")
     inside = view(attributions).detach()
     return inside.abs().amax(dim=1) if reduction == "max" else inside.norm(dim=1)
+
+
+@torch.enable_grad()
+def integrated_gradients(
+    faces: Faces,
+    recognizer: WhiteBox,
+    objective: str = "cosine",
+    reduction: str = "max",
+    steps: int = 16,
+    baseline: float = 0.5,
+    blur: float = 4.0,
+) -> Scores:
+    """What each pixel adds on the way from a plain grey picture to the face, by size: the integral of the input
+    gradient times the way (Sundararajan et al. 2017, arXiv:1703.01365), by captum.
+
+    Args:
+        objective: `cosine` to the person's gallery centroid, or the classifier's `loss`.
+        reduction: over colour channels, `max` or `l2`.
+        steps: of the Gauss-Legendre quadrature; one pass each, in memory one after the other.
+        baseline: the picture's grey, in [0, 1].
+        blur: of the scores (`veil.maskers.gradient`), in pixels.
+
+    """
+    if steps < 1:
+        raise InputError(f"masker.steps must be at least 1, got {steps}")
+    if not 0 <= baseline <= 1:
+        raise InputError(f"masker.baseline is a grey in [0, 1], got {baseline}")
+    attributions = IntegratedGradients(evidence(recognizer, objective)).attribute(
+        faces.images.detach(),
+        baselines=baseline,
+        additional_forward_args=(faces.identities,),
+        n_steps=steps,
+        internal_batch_size=len(faces.images),
+    )
+    return blurred(over_channels(attributions.to(faces.images), reduction), blur)
