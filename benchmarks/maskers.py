@@ -20,7 +20,7 @@ import torch
 from hydra.utils import instantiate
 from torch import nn
 
-from veil.anonymization.module import Anonymization, Masking
+from veil.anonymization.anonymizer import Anonymizer, Masking
 from veil.config import Config, compose, conf_folder
 from veil.data.faces import divide
 from veil.errors import InputError
@@ -30,10 +30,9 @@ from veil.faces.pictures import as_saved
 from veil.metrics.identification import Comparison, recognition
 from veil.metrics.intervals import bootstrap_mean
 from veil.metrics.needed import smallest_ratio
-from veil.recognizers.embed import Embedder
+from veil.recognizers.embed import Embedder, embed_both
 from veil.storage.progress import Stages
 from veil.tasks.fit import quiet_lightning
-from veil.tasks.head import embed_both
 from veil.tasks.prepare import prepared
 from veil.tasks.whitebox import asking_masker, enrolled_whitebox
 from veil.types import Embeddings, Inpainter
@@ -132,7 +131,7 @@ class Bench:
         """The judge's embeddings of all probes, anonymised as a run does it."""
         masking = Masking(config.ratio, config.cells, config.protect, config.hide_at_far is not None)
         masker, nowhere = asking_masker(config, paint), lambda *_: None
-        anonymize = Anonymization(masker, paint, self.whitebox, masking, config.image_format, nowhere, self.stages)
+        anonymize = Anonymizer(masker, paint, self.whitebox, masking, config.image_format, nowhere, self.stages)
         batches = self.probes.loader(BATCH)
         return torch.cat([self.judge(as_saved(anonymize(faces)[0], config.image_format)) for faces in batches])
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from veil.anonymization.module import Anonymization, Masking
+from veil.anonymization.anonymizer import Anonymizer, Masking
 from veil.recognizers.whitebox import WhiteBox
 from veil.storage.progress import Stages
 from veil.types import Faces, Images, Masks, view
@@ -23,7 +23,7 @@ class Painter:
 
 
 def test_no_mask_touches_what_is_spared(faces: Faces, recognizer: WhiteBox) -> None:
-    module = Anonymization(
+    module = Anonymizer(
         lambda faces, _: torch.ones(len(faces.keys), 4, 4),
         Painter(False, lambda _: 0.0),
         recognizer,
@@ -46,7 +46,7 @@ def test_no_mask_touches_what_is_spared(faces: Faces, recognizer: WhiteBox) -> N
 def test_the_same_face_for_every_seed(
     stochastic: bool, colour: Callable[[int], float], repeats: bool, faces: Faces, recognizer: WhiteBox
 ) -> None:
-    module = Anonymization(
+    module = Anonymizer(
         lambda faces, _: torch.rand(len(faces.keys), 4, 4),
         Painter(stochastic, colour),
         recognizer,

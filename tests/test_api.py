@@ -1,6 +1,9 @@
 """Veil from Python is the command line's."""
 
 import json
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +12,9 @@ import pytest
 from PIL import Image
 
 import veil
+from veil.config import Config
 from veil.errors import InputError
+from veil.tasks.anonymize import anonymize
 
 
 @pytest.fixture
@@ -35,6 +40,27 @@ def test_a_set_is_made_and_evaluated(photos: Path, knobs: dict[str, Any]) -> Non
     assert results.figures["check/coverage"].value == 0.5
     (written,) = made.path.glob("evaluation-*/metrics.json")
     assert json.loads(written.read_text())["figures"]["utility/ssim"]["value"] == results.figures["utility/ssim"].value
+
+
+def test_python_needs_no_lightning_and_paints_the_same(
+    photos: Path, knobs: dict[str, Any], tmp_path: Path, small_run: Callable[..., Config]
+) -> None:
+    choices = {"masker": "saliency", "inpainter": "telea", "batch_size": 5}
+    veil.anonymize(photos, ratio=0.5, **choices, **knobs)  # fits the classifier
+    asked = f"import sys, veil; veil.anonymize({str(photos)!r}, ratio=0.25, **{choices | knobs!r})"
+    told = subprocess.run(
+        [sys.executable, "-c", f"{asked}; print('loaded', *sys.modules)"], capture_output=True, text=True, check=True
+    ).stdout
+    loaded = told.splitlines()[-1].split()
+    assert loaded[0] == "loaded"
+    assert not {"pytorch_lightning", "torchmetrics", "diffusers"} & set(loaded)
+    made = anonymize(small_run("masker=saliency", "ratio=0.25", "attacks=none"))
+    again = veil.anonymize(photos, ratio=0.25, **choices, **knobs)
+    assert made.name == again.path.name
+    for folder in ("results", "masks"):
+        for path in (made / "probes" / folder).iterdir():
+            with Image.open(path) as one, Image.open(again.path / "probes" / folder / path.name) as other:
+                assert one.tobytes() == other.tobytes()
 
 
 def test_scores_are_the_maskers(photos: Path, knobs: dict[str, Any]) -> None:

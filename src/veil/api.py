@@ -12,7 +12,7 @@ from torch import Tensor
 from veil.anonymization.anonymized_set import AnonymizedSet
 from veil.config import Config, compose, conf_folder
 from veil.evaluation.results import Results, read_results
-from veil.tasks.anonymize import anonymized_set, scored
+from veil.tasks.anonymize import anonymized_set, by_itself, scored
 from veil.tasks.evaluate import evaluate as run_evaluation
 from veil.tasks.setup import Setup
 
@@ -41,7 +41,7 @@ def anonymize(
     """
     config = _config(photos, {"masker": masker, "ratio": ratio, "inpainter": inpainter, **knobs})
     with _reasons():
-        return anonymized_set(Setup(config))
+        return anonymized_set(Setup(config), by_itself)
 
 
 def scores(photos: str | Path = ATT, *, masker: str = "saliency", **knobs: Any) -> dict[str, Float[Tensor, "i j"]]:

@@ -3,12 +3,14 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
-from veil.data.faces import FaceSet, join
+from veil.data.faces import Enrolment, FaceSet, join
 from veil.storage.locks import locked
 from veil.storage.networks import network_of
 from veil.storage.progress import Stages
@@ -63,6 +65,19 @@ class Embedder:
             device = next((parameter.device for parameter in self.network.parameters()), torch.device("cpu"))
             images = join([faces[index] for index in todo.values()]).images
             self.store.append(list(todo), self.network(images.to(device)).cpu())
+
+
+class Clear(NamedTuple):
+    """Embeddings of the clear photos."""
+
+    gallery: Float[Tensor, "g d"]
+    probes: Float[Tensor, "p d"]
+
+
+def embed_both(recognizer: nn.Module, enrolment: Enrolment, cache: str, stages: Stages, name: str) -> Clear:
+    """Clear embeddings of gallery and probes."""
+    embedder = Embedder(name, recognizer, cache, stages)
+    return Clear(embedder.clear(enrolment.gallery), embedder.clear(enrolment.probes))
 
 
 class VectorStore:

@@ -11,7 +11,7 @@ from veil.storage.fingerprint import SPEED, code, content, digest, places, setti
 from veil.storage.folders import RunFolder
 
 # What stage 1 runs: masking and painting, the white box, and the fit of its classifier
-STAGE_1 = ("veil.anonymization.module", "veil.recognizers.whitebox", "veil.training.tuning", "veil.training.losses")
+STAGE_1 = ("veil.anonymization.anonymizer", "veil.recognizers.whitebox", "veil.training.tuning", "veil.training.losses")
 
 
 def set_folder(config: Config, data: str) -> RunFolder:

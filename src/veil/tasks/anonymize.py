@@ -1,17 +1,17 @@
 """Stage 1: mask and repaint, and keep what was made in an anonymised set."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 from hydra.utils import instantiate
 from jaxtyping import Float
-from pytorch_lightning.callbacks import LambdaCallback
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from veil.anonymization.anonymized_set import ATTACKERS, GALLERY, PROBES, AnonymizedSet, Role, Writer
+from veil.anonymization.anonymizer import Anonymizer, Masking, Write
 from veil.anonymization.foreign import adopt
-from veil.anonymization.module import Anonymization, Masking, Write
 from veil.config import Config
 from veil.data.faces import FaceSet, moved
 from veil.data.known import known_people
@@ -24,6 +24,29 @@ from veil.storage.progress import console
 from veil.tasks.setup import Setup
 
 SAMPLES = 8  # people shown in samples.png
+Advance = Callable[[int], None]
+Loop = Callable[[Setup, Anonymizer, DataLoader, Advance], None]
+
+
+def with_lightning(setup: Setup, anonymizer: Anonymizer, batches: DataLoader, advance: Advance) -> None:
+    """Anonymise every batch by Lightning's trainer: on any device, in any number of processes."""
+    from pytorch_lightning.callbacks import LambdaCallback
+
+    from veil.anonymization.module import Anonymization
+    from veil.tasks.fit import quiet_lightning
+
+    quiet_lightning()
+    progress = LambdaCallback(on_predict_batch_end=lambda *args: advance(len(args[3].keys)))
+    # in single precision; the masker's own is the white box's
+    trainer = instantiate(setup.config.trainer, callbacks=[progress], precision="32-true")
+    trainer.predict(Anonymization(anonymizer), batches, return_predictions=False)
+
+
+def by_itself(setup: Setup, anonymizer: Anonymizer, batches: DataLoader, advance: Advance) -> None:
+    """Anonymise every batch without loading Lightning, which takes seconds."""
+    anonymizer.to(setup.device)
+    for faces in batches:
+        advance(len(anonymizer.step(moved(faces, setup.device))))
 
 
 def anonymize(config: Config) -> Path:
@@ -33,7 +56,7 @@ def anonymize(config: Config) -> Path:
     return made.path
 
 
-def anonymized_set(setup: Setup) -> AnonymizedSet:
+def anonymized_set(setup: Setup, loop: Loop = with_lightning) -> AnonymizedSet:
     """The set of this config, with every photo that the evaluation asks for; what is there already is not repainted."""
     made = AnonymizedSet(setup.place)
     with made.run.claimed(wait=True):
@@ -45,7 +68,7 @@ def anonymized_set(setup: Setup) -> AnonymizedSet:
             role = made.role(name)
             missing = role.missing(faces, made.rows())
             if len(missing):
-                _paint(setup, role, missing, "anonymize" if name == PROBES else f"anonymize {name}")
+                _paint(setup, role, missing, "anonymize" if name == PROBES else f"anonymize {name}", loop)
             grown |= role.finish()
         if not made.notes:
             made.note(_notes(setup))
@@ -109,35 +132,33 @@ def _roles(setup: Setup) -> Mapping[str, FaceSet]:
     return {PROBES: evaluation.probes, GALLERY: gallery, ATTACKERS: theirs}
 
 
-def _module(setup: Setup, write: Write) -> Anonymization:
+def _anonymizer(setup: Setup, write: Write) -> Anonymizer:
     config = setup.config
     masking = Masking(config.ratio, config.cells, config.protect, config.hide_at_far is not None)
     masker, inpainter = setup.painter
-    return Anonymization(masker, inpainter, setup.whitebox, masking, config.image_format, write, setup.stages)
+    return Anonymizer(masker, inpainter, setup.whitebox, masking, config.image_format, write, setup.stages)
 
 
-def _paint(setup: Setup, role: Role, faces: FaceSet, label: str) -> None:
+def _paint(setup: Setup, role: Role, faces: FaceSet, label: str, loop: Loop) -> None:
     """Repaint faces into a role's partial folder."""
     config = setup.config
     done = len(role.run.rows())
     if done:
         console.print(f"Resuming after {done} of {done + len(faces)} faces")
-    module = _module(setup, Writer(role, faces, setup.enrolment.people, config.image_format))
+    anonymizer = _anonymizer(setup, Writer(role, faces, setup.enrolment.people, config.image_format))
     with setup.stages.bar(label, len(faces)) as advance:
-        progress = LambdaCallback(on_predict_batch_end=lambda *args: advance(len(args[3].keys)))
-        trainer = instantiate(config.trainer, callbacks=[progress], precision="32-true")  # the masker's: `WhiteBox`
-        trainer.predict(module, faces.loader(config.batch_size, config.workers), return_predictions=False)
+        loop(setup, anonymizer, faces.loader(config.batch_size, config.workers), advance)
 
 
 def _notes(setup: Setup) -> dict[str, object]:
     """Whether the pictures depend on the seed, and which of the enrolled people the inpainter was trained on."""
     probes, people = setup.sides[0].probes, setup.enrolment.people
     sample = next(iter(probes.select(range(min(len(probes), 4))).loader(4)))
-    module = _module(setup, lambda *_: None).to(setup.device)
+    anonymizer = _anonymizer(setup, lambda *_: None).to(setup.device)
     known = known_people(people, getattr(setup.painter[1], "training_people", frozenset()))
     return {
         "inpainter": setup.config.choices.inpainter,
-        "same_for_every_seed": module.repeats_itself(moved(sample, setup.device)),
+        "same_for_every_seed": anonymizer.repeats_itself(moved(sample, setup.device)),
         "trained_on": [number for number, person in enumerate(people) if person in known],
     }
 

@@ -17,6 +17,7 @@ from veil.evaluation.results import read_results
 from veil.metrics.identification import Comparison
 from veil.metrics.measure import Figure
 from veil.recognizers.checkpoint import changed, split_checksum, write_checkpoint
+from veil.recognizers.embed import embed_both
 from veil.recognizers.whitebox import centroids
 from veil.report.loggers import publish
 from veil.report.tables import metrics_table
@@ -25,8 +26,9 @@ from veil.storage.folders import RunFolder
 from veil.storage.networks import weights_of
 from veil.storage.progress import Stages, console
 from veil.tasks.fit import fit, is_helper, quiet_lightning
-from veil.tasks.head import embed_both, fit_head, fitted_head, write_fitted
+from veil.tasks.head import fit_head, write_fitted
 from veil.tasks.prepare import prepared
+from veil.tasks.whitebox import fitted_head
 from veil.training.clear import clear_figures, confusions, held_out_figures, nearest_figure
 from veil.training.features import Part, trained_part
 from veil.training.held_out import held_out_people, positions

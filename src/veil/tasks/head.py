@@ -1,27 +1,23 @@
-"""The white box's classifier: fitted on clear embeddings, or a checkpoint's own."""
+"""The white box's classifier, fitted on clear embeddings."""
 
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
 
 from hydra.utils import instantiate
-from jaxtyping import Float
 from pytorch_lightning.loggers import Logger
-from torch import Tensor, nn
+from torch import nn
 
 from veil.config import Config
 from veil.data.faces import Enrolment
-from veil.data.splitfile import checksum
 from veil.evaluation.results import Results, write_results
 from veil.metrics.identification import Comparison
 from veil.metrics.measure import Figure, by_name
-from veil.recognizers.checkpoint import Checkpoint, read_checkpoint, split_checksum, write_checkpoint
-from veil.recognizers.embed import Embedder
+from veil.recognizers.checkpoint import split_checksum, write_checkpoint
+from veil.recognizers.embed import Clear
 from veil.recognizers.whitebox import centroids
-from veil.storage.addresses import head_folder
-from veil.storage.folders import Row, write_csv
+from veil.storage.folders import Row, RunFolder, write_csv
 from veil.storage.networks import weights_of
 from veil.storage.progress import Stages
 from veil.tasks.fit import fit
@@ -33,43 +29,24 @@ from veil.training.recipe import Fitting
 from veil.training.tuning import Tuning
 
 
-class Clear(NamedTuple):
-    """Embeddings of the clear photos."""
-
-    gallery: Float[Tensor, "g d"]
-    probes: Float[Tensor, "p d"]
-
-
-def embed_both(recognizer: nn.Module, enrolment: Enrolment, cache: str, stages: Stages, name: str) -> Clear:
-    """Clear embeddings of gallery and probes."""
-    embedder = Embedder(name, recognizer, cache, stages)
-    return Clear(embedder.clear(enrolment.gallery), embedder.clear(enrolment.probes))
-
-
-def fitted_head(
+def make_head(
+    run: RunFolder,
     config: Config,
     recognizer: nn.Module,
     enrolment: Enrolment,
     clear: Clear,
     stages: Stages,
     logger: Logger | None = None,
-) -> nn.Linear:
-    """The classifier for this data, recogniser, split and seed: the checkpoint's own, or read, or fitted (seconds)."""
-    tuned: Checkpoint | None = getattr(recognizer, "checkpoint", None)
-    if tuned is not None:
-        return tuned.head()
-    run = head_folder(config, checksum(enrolment))
-    with run.claimed(wait=True):
-        if not run.complete:
-            shutil.rmtree(run.partial, ignore_errors=True)  # seconds of work: begun anew, not resumed
-            with run.writing() as folder:
-                both = compared(*clear, enrolment)
-                head = fit_head(config, both, len(enrolment.people), folder, stages, logger)
-                details = {"mode": "head", "base": weights_of(recognizer), "recipe": {"classifier": config.classifier}}
-                figures = clear_figures(config.choices.recognizer, head, both)
-                write_checkpoint(folder, head, {}, split_checksum(enrolment), figures, details)
-                write_fitted(folder, figures, confusions(head, both, enrolment.people), stages)
-    return read_checkpoint(run.path).head()
+) -> None:
+    """Fit the classifier (seconds) and write the run's folder. The caller has claimed it."""
+    shutil.rmtree(run.partial, ignore_errors=True)  # seconds of work: begun anew, not resumed
+    with run.writing() as folder:
+        both = compared(*clear, enrolment)
+        head = fit_head(config, both, len(enrolment.people), folder, stages, logger)
+        details = {"mode": "head", "base": weights_of(recognizer), "recipe": {"classifier": config.classifier}}
+        figures = clear_figures(config.choices.recognizer, head, both)
+        write_checkpoint(folder, head, {}, split_checksum(enrolment), figures, details)
+        write_fitted(folder, figures, confusions(head, both, enrolment.people), stages)
 
 
 def fit_head(

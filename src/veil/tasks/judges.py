@@ -1,22 +1,66 @@
-"""The judges that can be had, and why the others cannot."""
+"""What stage 2 starts from: the judges that can be had, and why the others cannot; attacks, metrics, controls."""
 
+import functools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from torch import nn
 
 from veil.config import Config
-from veil.data.faces import FaceSet, pictures
 from veil.errors import InputError
+from veil.evaluation.campaign import Attack
+from veil.evaluation.panel import Asked, assign
+from veil.metrics.measure import WORST
+from veil.recognizers.embed import Embedder
+from veil.tasks.setup import Setup
+from veil.types import Inpainter
 
 
-def fit_classical(recognizers: Mapping[str, nn.Module], gallery: FaceSet) -> None:
-    """Fit the recognisers that learn from the enrolled photos (eigenfaces)."""
-    for recognizer in recognizers.values():
-        if hasattr(recognizer, "fit"):
-            recognizer.fit(pictures(gallery))  # type: ignore[operator]
+class Measuring(NamedTuple):
+    """What stage 2 measures with, as the config names it."""
+
+    judges: dict[str, Embedder]  # the white box first
+    missing: dict[str, str]  # judges that cannot be had, and why
+    features: dict[str, Embedder]
+    attacks: dict[str, Attack]
+    asked: Asked
+
+
+class Judging(Setup):
+    """What stage 2 starts from."""
+
+    @functools.cached_property
+    def judges(self) -> tuple[dict[str, nn.Module], dict[str, str]]:
+        """The judges beside the white box; and why others cannot be had."""
+        judges, missing = available(other_judges(self.config, self.name))
+        return self.ready(judges), missing
+
+    @functools.cached_property
+    def measuring(self) -> Measuring:
+        """What stage 2 measures with. Raises InputError for two of one name."""
+        with self.stages.clock("set-up"):
+            judges, missing = self.judges
+            features = instantiate(self.config.features)
+            repeated = {WORST, self.name, *judges} & set(features) | {WORST} & {self.name, *judges}
+            if repeated:
+                raise InputError(
+                    f"judges and features must have names of their own, none of them `{WORST}`: {repeated}"
+                )
+            return Measuring(
+                {name: self.embedder(name, judge) for name, judge in ((self.name, self.recognizer), *judges.items())},
+                missing,
+                {name: self.embedder(name, network.to(self.device)) for name, network in features.items()},
+                instantiate(self.config.attacks),
+                assign(instantiate(self.config.metrics), self.name, list(judges)),
+            )
+
+    @functools.cached_property
+    def controls(self) -> dict[str, Inpainter]:
+        """The inpainters of the floors."""
+        with self.stages.clock("set-up"):
+            return instantiate(self.config.controls)
 
 
 def other_judges(config: Config, whitebox: str) -> dict[str, Any]:

@@ -26,13 +26,14 @@ from veil.storage.addresses import evaluation_folder
 from veil.storage.folders import Row, RunFolder
 from veil.tasks.anonymize import adopted_set, anonymized_set
 from veil.tasks.conclude import Measured, conclude, keep_rebuilt, seen_in_training
-from veil.tasks.setup import Setup
+from veil.tasks.fit import quiet_lightning
+from veil.tasks.judges import Judging
 from veil.types import Faces
 
 
 def measured(config: Config) -> RunFolder:
     """The evaluation of this config, made unless another process has made it meanwhile."""
-    setup = Setup(config)
+    setup = Judging(config)
     run = evaluation_folder(config, setup.place, len(setup.enrolment.unreadable))
     with run.claimed():
         if not run.complete:
@@ -57,7 +58,7 @@ class Evaluated(NamedTuple):
     missing: int  # probes without a picture
 
 
-def _make(setup: Setup, made: AnonymizedSet, run: RunFolder) -> None:
+def _make(setup: Judging, made: AnonymizedSet, run: RunFolder) -> None:
     """Measure face by face, attack, conclude."""
     done = made.rows()
     people = _people(setup, done)
@@ -81,14 +82,14 @@ def _make(setup: Setup, made: AnonymizedSet, run: RunFolder) -> None:
         )
 
 
-def _people(setup: Setup, done: Mapping[str, Row]) -> Evaluated:
+def _people(setup: Judging, done: Mapping[str, Row]) -> Evaluated:
     """Whom the set shows: another tool may have left some out."""
     asked = len(setup.sides[0].probes)
     evaluation, attackers = (side._replace(probes=_there(side.probes, done)) for side in setup.sides)
     return Evaluated(evaluation, attackers, asked - len(evaluation.probes))
 
 
-def _material(setup: Setup, made: AnonymizedSet, people: Evaluated) -> Material:
+def _material(setup: Judging, made: AnonymizedSet, people: Evaluated) -> Material:
     keys = [*setup.enrolment.gallery.keys, *setup.enrolment.probes.keys]
     judges = setup.measuring.judges
     known = {name: dict(zip(keys, torch.cat(setup.clear(judge)), strict=True)) for name, judge in judges.items()}
@@ -106,7 +107,7 @@ def _material(setup: Setup, made: AnonymizedSet, people: Evaluated) -> Material:
     )
 
 
-def _found(setup: Setup, material: Material) -> Findings:
+def _found(setup: Judging, material: Material) -> Findings:
     """What attacks, controls and feature networks say."""
     config, measuring = setup.config, setup.measuring
     findings = campaign(material, measuring.attacks, held_out(asdict(config)), config.subgroups)
@@ -117,7 +118,7 @@ def _found(setup: Setup, material: Material) -> Findings:
     return findings._replace(figures=found)
 
 
-def _trained(setup: Setup, made: AnonymizedSet, evaluation: Side) -> dict[str, int]:
+def _trained(setup: Judging, made: AnonymizedSet, evaluation: Side) -> dict[str, int]:
     """For each model, how many of the evaluated people it was trained on."""
     painted_before = set(made.notes["trained_on"]) & set(evaluation.probes.identities)
     trained = {f"inpainter {made.notes['inpainter']}": len(painted_before)}
@@ -131,7 +132,7 @@ def _there(faces: FaceSet, done: Mapping[str, Row]) -> FaceSet:
     return faces.select(index for index, key in enumerate(faces.keys) if key in done)
 
 
-def _measure(setup: Setup, run: RunFolder, material: Material, made: AnonymizedSet) -> list[Row]:
+def _measure(setup: Judging, run: RunFolder, material: Material, made: AnonymizedSet) -> list[Row]:
     """One row for each probe, in order; those that an earlier try finished are not done again."""
     probes, files = material.evaluation.probes, made.rows()
     done = {row["key"] for row in run.rows()}
@@ -145,6 +146,7 @@ def _measure(setup: Setup, run: RunFolder, material: Material, made: AnonymizedS
 
     if len(todo):
         config, panel = setup.config, _panel(setup, material)
+        quiet_lightning()
         with setup.stages.bar("evaluate", len(todo)) as advance:
             progress = LambdaCallback(on_test_batch_end=lambda *args: advance(len(args[3].faces.keys)))
             trainer = instantiate(config.trainer, callbacks=[progress], precision="32-true")
@@ -155,7 +157,7 @@ def _measure(setup: Setup, run: RunFolder, material: Material, made: AnonymizedS
     return [rows[key] for key in probes.keys]
 
 
-def _panel(setup: Setup, material: Material) -> Panel:
+def _panel(setup: Judging, material: Material) -> Panel:
     probes = material.evaluation.probes
     judges = {}
     for judge, recognizer in material.recognizers.items():

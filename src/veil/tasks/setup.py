@@ -1,45 +1,27 @@
-"""What both stages start from, each part made when it is first asked for."""
+"""What stage 1 starts from, each part made when it is first asked for; stage 2 adds its own (`tasks.judges`)."""
 
 import functools
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from hydra.utils import instantiate
 from torch import nn
 
+from veil.anonymization.anonymizer import Masker
 from veil.anonymization.matching import Matches, match
-from veil.anonymization.module import Masker
 from veil.config import Config
 from veil.data.faces import Enrolment, Side, divide
 from veil.data.splitfile import checksum
-from veil.errors import InputError
-from veil.evaluation.campaign import Attack
-from veil.evaluation.panel import Asked, assign
-from veil.metrics.measure import WORST
 from veil.recognizers.checkpoint import refuse_another_split
-from veil.recognizers.embed import Embedder
+from veil.recognizers.embed import Clear, Embedder
 from veil.recognizers.whitebox import WhiteBox
-from veil.storage.addresses import foreign_folder, set_folder, split_folder
+from veil.storage.addresses import device_kind, foreign_folder, set_folder, split_folder
 from veil.storage.folders import RunFolder, opened_lock
 from veil.storage.packages import packaged_model
 from veil.storage.progress import Stages
-from veil.tasks.fit import quiet_lightning
-from veil.tasks.head import Clear
-from veil.tasks.judges import available, fit_classical, other_judges
 from veil.tasks.prepare import prepared
-from veil.tasks.whitebox import asking_masker, enrolled_whitebox, mixed_precision
+from veil.tasks.whitebox import asking_masker, enrolled_whitebox, fit_classical, mixed_precision
 from veil.types import Inpainter
-
-
-class Measuring(NamedTuple):
-    """What stage 2 measures with, as the config names it."""
-
-    judges: dict[str, Embedder]  # the white box first
-    missing: dict[str, str]  # judges that cannot be had, and why
-    features: dict[str, Embedder]
-    attacks: dict[str, Attack]
-    asked: Asked
 
 
 class Setup:
@@ -50,7 +32,6 @@ class Setup:
         self._embedders: dict[str, Embedder] = {}
         mixed_precision(config)  # refused before hours of work, as are outputs that cannot be written
         opened_lock(Path(config.outputs), "set-up").close()
-        quiet_lightning()
 
     @functools.cached_property
     def painter(self) -> tuple[Masker, Inpainter]:
@@ -95,44 +76,15 @@ class Setup:
 
     @functools.cached_property
     def device(self) -> torch.device:
-        """Where networks run."""
-        return instantiate(self.config.trainer).strategy.root_device
+        """Where networks run: the first of `trainer.devices`."""
+        kind, devices = device_kind(self.config.trainer["accelerator"]), self.config.trainer.get("devices")
+        index = devices[0] if isinstance(devices, list) else 0
+        return torch.device(kind) if kind == "cpu" else torch.device(kind, index)
 
     @functools.cached_property
     def recognizer(self) -> nn.Module:
         """The white box's network, fitted where it learns from the gallery."""
-        return self._ready({self.name: instantiate(self.config.recognizer)})[self.name]
-
-    @functools.cached_property
-    def judges(self) -> tuple[dict[str, nn.Module], dict[str, str]]:
-        """The judges beside the white box; and why others cannot be had."""
-        judges, missing = available(other_judges(self.config, self.name))
-        return self._ready(judges), missing
-
-    @functools.cached_property
-    def measuring(self) -> Measuring:
-        """What stage 2 measures with. Raises InputError for two of one name."""
-        with self.stages.clock("set-up"):
-            judges, missing = self.judges
-            features = instantiate(self.config.features)
-            repeated = {WORST, self.name, *judges} & set(features) | {WORST} & {self.name, *judges}
-            if repeated:
-                raise InputError(
-                    f"judges and features must have names of their own, none of them `{WORST}`: {repeated}"
-                )
-            return Measuring(
-                {name: self.embedder(name, judge) for name, judge in ((self.name, self.recognizer), *judges.items())},
-                missing,
-                {name: self.embedder(name, network.to(self.device)) for name, network in features.items()},
-                instantiate(self.config.attacks),
-                assign(instantiate(self.config.metrics), self.name, list(judges)),
-            )
-
-    @functools.cached_property
-    def controls(self) -> dict[str, Inpainter]:
-        """The inpainters of the floors."""
-        with self.stages.clock("set-up"):
-            return instantiate(self.config.controls)
+        return self.ready({self.name: instantiate(self.config.recognizer)})[self.name]
 
     @functools.cached_property
     def whitebox(self) -> WhiteBox:
@@ -150,7 +102,10 @@ class Setup:
         """Embeddings of all clear photos."""
         return Clear(embedder.clear(self.enrolment.gallery), embedder.clear(self.enrolment.probes))
 
-    def _ready(self, recognizers: dict[str, nn.Module]) -> dict[str, nn.Module]:
+    def ready(self, recognizers: dict[str, nn.Module]) -> dict[str, nn.Module]:
+        """Recognisers on the device, fitted where they learn from the gallery. Raises InputError for one that was
+        fine-tuned on another split.
+        """
         for recognizer in recognizers.values():
             refuse_another_split(recognizer, self.enrolment)
         fit_classical(recognizers, self.enrolment.gallery)

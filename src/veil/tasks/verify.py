@@ -25,8 +25,9 @@ from veil.storage.addresses import verification_folder
 from veil.storage.folders import write_csv
 from veil.storage.progress import Stages, console
 from veil.tasks.fit import quiet_lightning
-from veil.tasks.judges import available, fit_classical, other_judges
+from veil.tasks.judges import available, other_judges
 from veil.tasks.prepare import prepared
+from veil.tasks.whitebox import fit_classical
 
 VERIFICATION = "verification"  # the condition of its figures
 ACCURACY = Measure(

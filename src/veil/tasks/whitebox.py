@@ -1,7 +1,7 @@
 """The white box of a run: what its masker may ask."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,19 +11,20 @@ from hydra.utils import instantiate
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from veil.anonymization.module import Masker
+from veil.anonymization.anonymizer import Masker
 from veil.config import Config
-from veil.data.faces import Enrolment
+from veil.data.faces import Enrolment, FaceSet, pictures
+from veil.data.splitfile import checksum
 from veil.errors import InputError
 from veil.maskers.cached import CachedScores
 from veil.metrics.identification import Comparison
 from veil.metrics.verification import pairs, thresholds
-from veil.recognizers.checkpoint import refuse_another_split
+from veil.recognizers.checkpoint import Checkpoint, read_checkpoint, refuse_another_split
+from veil.recognizers.embed import Clear, embed_both
 from veil.recognizers.whitebox import WhiteBox, centroids
+from veil.storage.addresses import head_folder
 from veil.storage.fingerprint import settings
 from veil.storage.progress import Stages
-from veil.tasks.head import Clear, embed_both, fitted_head
-from veil.tasks.judges import fit_classical
 from veil.types import Inpainter
 
 SHARPNESS = 32.0  # of a surrogate's softmax over cosines
@@ -50,6 +51,34 @@ def enrolled_whitebox(
         limit = threshold(config, known, others_means, enrolment)
         others.append(WhiteBox(surrogate, nearest_centroid(others_means), others_means, threshold=limit, mixed=mixed))
     return WhiteBox(recognizer, head, means, others, threshold(config, clear, means, enrolment), mixed)
+
+
+def fitted_head(
+    config: Config,
+    recognizer: nn.Module,
+    enrolment: Enrolment,
+    clear: Clear,
+    stages: Stages,
+    logger: Any = None,
+) -> nn.Linear:
+    """The classifier for this data, recogniser, split and seed: the checkpoint's own, or read, or fitted (seconds)."""
+    tuned: Checkpoint | None = getattr(recognizer, "checkpoint", None)
+    if tuned is not None:
+        return tuned.head()
+    run = head_folder(config, checksum(enrolment))
+    with run.claimed(wait=True):
+        if not run.complete:
+            from veil.tasks.head import make_head  # loads Lightning, which trains it
+
+            make_head(run, config, recognizer, enrolment, clear, stages, logger)
+    return read_checkpoint(run.path).head()
+
+
+def fit_classical(recognizers: Mapping[str, nn.Module], gallery: FaceSet) -> None:
+    """Fit the recognisers that learn from the enrolled photos (eigenfaces)."""
+    for recognizer in recognizers.values():
+        if hasattr(recognizer, "fit"):
+            recognizer.fit(pictures(gallery))  # type: ignore[operator]
 
 
 def nearest_centroid(means: Float[Tensor, "people d"]) -> nn.Linear:
