@@ -30,7 +30,7 @@ from veil.faces.pictures import as_saved
 from veil.metrics.identification import Comparison, recognition
 from veil.metrics.intervals import bootstrap_mean
 from veil.metrics.needed import smallest_ratio
-from veil.recognizers.embed import Embedder, embed_both
+from veil.recognizers.embed import Embedder
 from veil.storage.progress import Stages
 from veil.tasks.fit import quiet_lightning
 from veil.tasks.prepare import prepared
@@ -64,7 +64,7 @@ class Bench:
         self.side = sides[("evaluation", "attackers").index(side)]
         white, held_out = instantiate(self.config.recognizer), instantiate(self.config.judges[judge])
         clear = {
-            name: embed_both(recognizer, enrolment, self.config.cache, self.stages, name)
+            name: Embedder(name, recognizer, self.config.cache, self.stages).both(enrolment)
             for name, recognizer in (("white box", white), (judge, held_out))
         }
         self.whitebox = enrolled_whitebox(self.config, white, clear["white box"], enrolment, self.stages)
@@ -130,7 +130,7 @@ class Bench:
     def after(self, config: Config, paint: Inpainter) -> Embeddings:
         """The judge's embeddings of all probes, anonymised as a run does it."""
         masking = Masking(config.ratio, config.cells, config.protect, config.hide_at_far is not None)
-        masker, nowhere = asking_masker(config, paint), lambda *_: None
+        masker, nowhere = asking_masker(config, lambda: paint), lambda *_: None
         anonymize = Anonymizer(masker, paint, self.whitebox, masking, config.image_format, nowhere, self.stages)
         batches = self.probes.loader(BATCH)
         return torch.cat([self.judge(as_saved(anonymize(faces)[0], config.image_format)) for faces in batches])

@@ -26,8 +26,7 @@ from veil.faces.align import Found, crop_face, face_detector, find_faces, paste_
 from veil.faces.decode import decode
 from veil.faces.pictures import mask_pixels, to_images, to_pixels
 from veil.maskers.budget import budget
-from veil.recognizers.whitebox import WhiteBox, centroids
-from veil.tasks.whitebox import nearest_centroid
+from veil.recognizers.whitebox import WhiteBox, centroid_classifier, centroids
 from veil.types import CROP, Faces, Images
 
 MASKERS, RATIOS = ("random", "gradcam", "saliency", "t_zone", "search"), (0.25, 0.5)
@@ -69,7 +68,7 @@ def white_box(views: Images) -> WhiteBox:
     with torch.no_grad():
         embeddings = torch.cat([recognizer(part) for part in torch.cat([crops, views]).split(32)])
     means = centroids(embeddings, torch.tensor([*known, *[40] * len(views)]), 41)
-    return WhiteBox(recognizer, nearest_centroid(means), means)
+    return WhiteBox(recognizer, centroid_classifier(means), means)
 
 
 def views_of(photo: ndarray, found: Found) -> Images:

@@ -59,8 +59,8 @@ def test_code_is_followed_through_what_veil_imports() -> None:
     fingerprint._collect("veil.maskers.cam", found)
     assert {"veil.maskers.cam", "veil.recognizers.whitebox", "veil.types"} <= set(found)
     assert not any(name.startswith(("veil.report", "veil.storage.progress", "veil.storage")) for name in found)
-    fingerprint._collect("veil.tasks.evaluate", found)
-    assert {"veil.attacks.linkage", "veil.metrics.information"} <= set(found) | {"veil.attacks.linkage"}
+    fingerprint._collect("veil.tasks.measure", found)
+    assert {"veil.evaluation.campaign", "veil.metrics.information"} <= set(found)
     assert all(len(syntax) == 32 for syntax in found.values())
 
 

@@ -235,8 +235,10 @@ def test_budget_goes_on_to_the_next_best_cells_and_keeps_whole_ones() -> None:
     assert masks.sum() == 32
 
 
-def test_budget_names_ratio_and_keep_where_there_is_no_room() -> None:
+def test_budget_names_ratio_and_protect_where_there_is_no_room() -> None:
     kept = protected(torch.zeros(1, 3, 64, 64), [[0, 0, 0.5, 1.0]])
     assert view(budget(torch.zeros(1, 4, 4), 0.5, 10, (64, 64), kept)).sum() == 800
-    with pytest.raises(InputError, match=r"ratio .* keep: at most 0.5 .* keep spares 50 of the 100 cells .* got 0.51"):
+    with pytest.raises(
+        InputError, match=r"ratio .* protect: at most 0.5 .* protect spares 50 of the 100 cells .* got 0.51"
+    ):
         budget(torch.zeros(1, 4, 4), 0.51, 10, (64, 64), kept)

@@ -107,6 +107,15 @@ def test_clear_embeddings_are_kept_by_weights_and_faces(photos: Path, cache: str
     assert not torch.equal(Embedder("tiny", tiny, str(tmp_path), again).clear(faces), first)
 
 
+def test_an_embedder_computes_where_its_digest_was_taken(photos: Path, cache: str, tmp_path: Path) -> None:
+    """Lightning moves a network away after its work; a digest holds the kind of device."""
+    faces, tiny = enrol(folder(str(photos)), 0.6, 0, cache, Stages()).probes, TinyRecognizer()
+    embedder = Embedder("tiny", tiny, str(tmp_path), Stages())
+    tiny.to("meta")
+    with pytest.raises(NotImplementedError, match="meta"):  # it is brought back, and of meta nothing comes back
+        embedder.clear(faces)
+
+
 def test_centroids_by_hand() -> None:
     embeddings = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])
     identities = torch.tensor([0, 0, 2])

@@ -161,7 +161,7 @@ def test_swaps_keep_the_area_and_leave_what_is_kept() -> None:
 
 def test_what_is_kept_is_kept_while_searching(faces: Faces, recognizer: WhiteBox) -> None:
     keep = [[0.0, 0.0, 1.0, 0.5]]
-    scores = search(faces, recognizer, Grey(), {"random": blind}, 0.25, 10, keep=keep, repaints=20, mixes=2)
+    scores = search(faces, recognizer, Grey(), {"random": blind}, 0.25, 10, protect=keep, repaints=20, mixes=2)
     assert (scores[:, :5] < 1).all()
     assert (scores > 1).sum(dim=(1, 2)).tolist() == [25] * 4
 

@@ -12,7 +12,7 @@ from PIL import Image
 from veil.config import Config
 from veil.errors import InputError
 from veil.tasks.anonymize import anonymize
-from veil.tasks.share import share
+from veil.tasks.share import share, shows_its_original
 
 Configure = Callable[..., Config]
 QUICK = ("masker=random", "ratio=0.5", "attacks=none", "inpainter=fill")
@@ -53,6 +53,30 @@ def test_a_picture_that_shows_its_original_is_not_shared(small_run: Configure, t
     with pytest.raises(InputError, match=r"all 12 results in .* equal their originals, or nearly"):
         share(small_run(*QUICK, "inpainter=none", "task=share", f"task.output={tmp_path / 'other'}"))
     assert not list(tmp_path.glob("other*"))
+
+
+def test_photos_that_attacks_took_are_not_shared(small_run: Configure, tmp_path: Path) -> None:
+    knobs = ("masker=random", "ratio=0.5", "inpainter=fill")
+    made = anonymize(small_run(*knobs))
+    assert list((made / "gallery" / "results").iterdir())  # for linkage
+    output = share(small_run(*knobs, "task=share", f"task.output={tmp_path / 'shared'}"))
+    assert len(list((output / "results").iterdir())) == len(list((made / "probes" / "results").iterdir())) == 12
+
+
+def test_a_picture_that_was_only_compressed_is_not_shared(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
+    files = {"original": "original.png", "result": "result.png", "mask": None}
+    Image.fromarray(pixels).save(tmp_path / "original.png")
+
+    def near(change: float, side: int) -> bool:
+        changed = pixels.astype(float)
+        changed[128 : 128 + side, 128 : 128 + side] += change * np.where(pixels[:side, :side] > 127, -1, 1)
+        Image.fromarray(changed.clip(0, 255).astype(np.uint8)).save(tmp_path / "result.png")
+        return shows_its_original(tmp_path, files)
+
+    assert near(0, 1)
+    assert near(255, 2)  # 4 of 25,600 pixels of the view: PSNR over 40 dB
+    assert not near(80, 60)
 
 
 def test_an_output_that_is_there_is_refused(small_run: Configure, tmp_path: Path) -> None:

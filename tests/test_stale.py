@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 
 from veil.config import Config, conf_folder
-from veil.storage import addresses, fingerprint
+from veil.storage import fingerprint
 from veil.storage.addresses import evaluation_folder, set_folder
 from veil.storage.fingerprint import SPEED
 from veil.tasks.evaluate import evaluate
@@ -119,13 +119,41 @@ def test_a_maskers_code_that_changed_scores_again(
     assert masks[0] != masks[1]
 
 
+LATE = """
+import os
+from veil.recognizers.eigenfaces import Eigenfaces
+
+class Late(Eigenfaces):
+    def __init__(self):
+        if "LATE" not in os.environ:
+            raise ModuleNotFoundError("late: `pip install late`")
+        super().__init__()
+"""
+
+
+def test_a_judge_that_can_be_had_again_is_asked(
+    small_run: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "late_judge.py").write_text(LATE)
+    monkeypatch.syspath_prepend(tmp_path)
+    asked = (*QUICK[:2], "+judges.late._target_=late_judge.Late")
+    without = evaluate(small_run(*asked))
+    assert figures(without)["privacy/late/rank1"]["absent"] == "late: `pip install late`"
+    assert evaluate(small_run(*asked)) == without
+    monkeypatch.setenv("LATE", "")
+    again = evaluate(small_run(*asked))
+    assert again != without
+    assert "value" in figures(again)["privacy/late/rank1"]
+    assert evaluate(small_run(*asked)) == again
+
+
 def test_another_device_or_precision_is_another_run(monkeypatch: pytest.MonkeyPatch) -> None:
     def place(*overrides: str) -> Path:
         return set_folder(compose_config("inpainter=stable_diffusion", *overrides), "photos").path
 
     here = place()
     assert place("inpainter.dtype=float16") != here
-    monkeypatch.setattr(addresses, "may_have_gpu", lambda: True)
+    monkeypatch.setattr(fingerprint, "may_have_gpu", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert place() != here  # bfloat16 there, float32 here
     assert place("inpainter.device=cuda:1") == place("inpainter.device=cuda:0")
@@ -138,6 +166,7 @@ def knobs() -> list[tuple[str, str]]:
         "inpainter",
         "recognizer",
         "classifier",
+        "judges",
         "attacks",
         "controls",
         "metrics",

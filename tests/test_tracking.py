@@ -1,6 +1,7 @@
 """What leaves the machine."""
 
 import csv
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 from hydra.utils import instantiate
+from PIL import Image
 from pytorch_lightning.loggers import WandbLogger
 
 from veil.config import Config
@@ -64,6 +66,23 @@ def test_wandb_gets_the_learning_curve_and_who_is_mistaken_for_whom_without_name
     finetune(small_run("task=finetune", "classifier.epochs=2", "logger=wandb"))
     assert noted >= {"train/loss", "val/loss", "val/accuracy", "train/seconds", "everybody/facenet/accuracy/value"}
     assert tables == {"confusions": ["label", "probes", "accuracy", "taken_for_label", "times"]}
+
+
+def test_no_path_and_no_name_reaches_wandb(small_run: Callable[..., Config], photos: Path, tmp_path: Path) -> None:
+    """Everything that was written for W&B, as bytes."""
+    private = tmp_path / "Private_Folder"
+    shutil.copytree(photos, private)
+    Image.new("L", (92, 112)).save(private / "s1" / "nobody.png")  # no face: a flag names the photo
+    (private / "s1").rename(private / "Alice_Smith")
+    where = (f"data.root={private}", "masker=random", "inpainter=fill", "attacks=none", "logger=wandb")
+    done = evaluate(small_run(*where))
+    told = (done / "metrics.json").read_text()
+    assert "Alice_Smith" in told
+    (log,) = (tmp_path / "outputs" / "wandb").glob("offline-run-*/*.wandb")
+    content = log.read_bytes()
+    assert b"no face" in content  # the flag's kind
+    for secret in ("Alice_Smith", "Private_Folder", str(tmp_path)):
+        assert secret.encode() not in content
 
 
 def test_csv_logger_writes_the_figures(small_run: Callable[..., Config], tmp_path: Path) -> None:

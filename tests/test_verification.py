@@ -6,7 +6,7 @@ import torch
 from scipy.optimize import brentq
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score, roc_curve
-from test_comparison import draw
+from test_identification import draw
 
 from veil.metrics import verification as module
 from veil.metrics.verification import Pairs, area, equal_error_rate, pairs, thresholds, verification

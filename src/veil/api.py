@@ -12,7 +12,7 @@ from torch import Tensor
 from veil.anonymization.anonymized_set import AnonymizedSet
 from veil.config import Config, compose, conf_folder
 from veil.evaluation.results import Results, read_results
-from veil.tasks.anonymize import anonymized_set, by_itself, scored
+from veil.tasks.anonymize import by_itself, made_set, scored
 from veil.tasks.evaluate import evaluate as run_evaluation
 from veil.tasks.setup import Setup
 
@@ -29,19 +29,22 @@ def anonymize(
 ) -> AnonymizedSet:
     """Mask and repaint the probes of a data set, and give the set, which lies in `outputs`.
 
+    Runs on the first of `trainer.devices`; the command line, with Lightning, on all of them.
+
     Args:
         photos: a folder or zip with one folder a person, a `.csv`, or `att` for the faces that install with Veil.
         masker: which pixels give the identity away; `veil --help` lists the choices.
         ratio: share of the view to repaint, in (0, 1].
         inpainter: what repaints them.
-        knobs: any other choice or knob of the command line: `judges="none"`, `seed=1`, `**{"split.probes": 100}`.
+        knobs: any other choice or knob of the command line: `seed=1`, `**{"split.probes": 100}`; `attacks="default"`
+            anonymises the photos too that these attacks take beside the probes.
 
     Raises InputError for what the command line refuses.
 
     """
-    config = _config(photos, {"masker": masker, "ratio": ratio, "inpainter": inpainter, **knobs})
+    config = _config(photos, {"masker": masker, "ratio": ratio, "inpainter": inpainter, "attacks": "none", **knobs})
     with _reasons():
-        return anonymized_set(Setup(config), by_itself)
+        return made_set(Setup(config), by_itself)
 
 
 def scores(photos: str | Path = ATT, *, masker: str = "saliency", **knobs: Any) -> dict[str, Float[Tensor, "i j"]]:

@@ -8,8 +8,9 @@ from torch import nn
 
 from veil.faces.pictures import as_saved
 from veil.maskers.budget import budget, covered
-from veil.maskers.minimal import COLUMNS, smallest_masks, unknown
+from veil.maskers.minimal import smallest_masks, unknown
 from veil.maskers.protect import Part, protected
+from veil.metrics.needed import COLUMNS
 from veil.recognizers.whitebox import WhiteBox
 from veil.storage.folders import Row
 from veil.storage.progress import Stages
@@ -65,12 +66,12 @@ class Anonymizer(nn.Module):
         with self.stages.clock("mask"):
             scores = self.masker(faces, self.whitebox)
             height, width = faces.images.shape[-2:]
-            kept = protected(faces.images, self.masking.protect) if self.masking.protect else None
+            spared = protected(faces.images, self.masking.protect) if self.masking.protect else None
             if not self.masking.minimal:
-                masks = budget(scores, ratio, cells, (height, width), kept)
+                masks = budget(scores, ratio, cells, (height, width), spared)
         with self.stages.clock("inpaint"):
             if self.masking.minimal:
-                return smallest_masks(faces, scores, self.whitebox, self.inpainter, ratio, cells, kept)
+                return smallest_masks(faces, scores, self.whitebox, self.inpainter, ratio, cells, spared)
             return self.inpainter(faces, masks), masks
 
     @torch.no_grad()

@@ -1,5 +1,6 @@
 """What a prepared data set says of itself before any photo is read again: `split.json`."""
 
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -8,8 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy import ndarray
 
+from veil.errors import InputError
+from veil.faces.decode import DAMAGED
 from veil.storage.fingerprint import stamp
 
+Columns = dict[str, ndarray]
 Stamps = dict[str, list[int]]
 
 SEPARATOR = "\0"  # no file name holds it
@@ -51,8 +55,17 @@ def read_header(folder: Path) -> Header:
 
 def read_keys(folder: Path) -> list[str]:
     """The photos' keys: first those of the gallery, then those of the probes."""
-    with np.load(folder / "split.npz") as columns:
-        return [*unpacked(columns["gallery/key"]), *unpacked(columns["probes/key"])]
+    columns = read_columns(folder)
+    return [*unpacked(columns["gallery/key"]), *unpacked(columns["probes/key"])]
+
+
+def read_columns(folder: Path) -> Columns:
+    """What `split.npz` holds. Raises InputError where it is damaged."""
+    try:
+        with np.load(io.BytesIO((folder / "split.npz").read_bytes())) as file:
+            return {name: file[name] for name in file.files}
+    except DAMAGED as error:
+        raise InputError(f"cache: {folder / 'split.npz'} is damaged ({error}); remove {folder}") from error
 
 
 def packed(texts: Sequence[str]) -> ndarray:

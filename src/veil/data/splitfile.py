@@ -2,7 +2,6 @@
 
 import csv
 import hashlib
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,18 +9,17 @@ import numpy as np
 from numpy import ndarray
 
 from veil.data.faces import Enrolment, FaceSet
-from veil.data.header import Header, packed, read_header, stamps, unpacked
+from veil.data.header import Columns, Header, packed, read_columns, read_header, stamps, unpacked
 from veil.errors import InputError
-from veil.faces.decode import DAMAGED
-
-Columns = dict[str, ndarray]
 
 
 def write_split(folder: Path, enrolment: Enrolment, sources: Sequence[Path]) -> None:
     """Write `split.npz` (the columns), `split.json` (checksum, counts, formats, sources ...), `quarantine.csv`."""
     columns = to_columns(enrolment)
     np.savez_compressed(folder / "split.npz", **columns)  # type: ignore[arg-type]
-    header = Header(digest(columns), counts(enrolment), stamps(sources), enrolment.formats, enrolment.unlabelled)
+    header = Header(
+        columns_digest(columns), counts(enrolment), stamps(sources), enrolment.formats, enrolment.unlabelled
+    )
     header.write(folder)
     with (folder / "quarantine.csv").open("w", newline="") as file:
         writer = csv.writer(file)
@@ -32,12 +30,8 @@ def write_split(folder: Path, enrolment: Enrolment, sources: Sequence[Path]) -> 
 def read_split(folder: Path, cache: Path, seed: int) -> Enrolment:
     """What `write_split` wrote; `cache` holds the crops. Raises InputError where the checksum does not fit."""
     header = read_header(folder)
-    try:
-        with np.load(io.BytesIO((folder / "split.npz").read_bytes())) as file:
-            columns = {name: file[name] for name in file.files}
-    except DAMAGED as error:
-        raise InputError(f"cache: {folder / 'split.npz'} is damaged ({error}); remove {folder}") from error
-    if digest(columns) != header.checksum:
+    columns = read_columns(folder)
+    if columns_digest(columns) != header.checksum:
         raise InputError(f"cache: {folder / 'split.npz'} does not have the checksum in split.json; remove {folder}")
     with (folder / "quarantine.csv").open(newline="") as file:
         unreadable = {row["key"]: row["reason"] for row in csv.DictReader(file)}
@@ -48,7 +42,7 @@ def read_split(folder: Path, cache: Path, seed: int) -> Enrolment:
 
 def checksum(enrolment: Enrolment) -> str:
     """Of everything that a split says: equal where people, photos, roles, labels and contents are."""
-    return digest(to_columns(enrolment))
+    return columns_digest(to_columns(enrolment))
 
 
 def counts(enrolment: Enrolment) -> dict[str, int]:
@@ -80,7 +74,7 @@ def to_columns(enrolment: Enrolment) -> Columns:
     return columns
 
 
-def digest(columns: Mapping[str, ndarray]) -> str:
+def columns_digest(columns: Mapping[str, ndarray]) -> str:
     """32 hexadecimal digits of names, types and values."""
     total = hashlib.blake2b(digest_size=16)
     for name in sorted(columns):

@@ -10,8 +10,6 @@ from veil.maskers.budget import budget
 from veil.recognizers.whitebox import WhiteBox
 from veil.types import Faces, Identities, Images, Masks, Scores, pick, view
 
-COLUMNS = ("minimal/ratio", "minimal/hidden")  # of the manifest
-
 
 def smallest_masks(
     faces: Faces,

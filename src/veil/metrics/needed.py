@@ -1,11 +1,41 @@
 """How much of a face must be repainted?"""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from veil.metrics.intervals import Interval, percentiles, resample
+from veil.metrics.intervals import Interval, bootstrap_mean, bootstrap_quantile, percentiles, resample
+from veil.metrics.measure import Figure, Measure, name_of
+
+RATIO = Measure(
+    "ratio",
+    "masked share of each face's square, as small as hides it from the white boxes",
+    "minimal",
+    "share",
+    (0, 1),
+    better="lower",
+    prominence=1,
+)
+HIDDEN = Measure("hidden", "no white box takes the face for its person", "minimal", "share", (0, 1), "higher", 1)
+QUANTILES = {
+    share: Measure(f"ratio_{name}", f"{words} of the faces needed no more", "minimal", "share", (0, 1), "lower", 1)
+    for share, name, words in (
+        (0.1, "tenth", "a tenth"),
+        (0.5, "median", "half"),
+        (0.9, "nine_tenths", "nine tenths"),
+    )
+}
+COLUMNS = tuple(name_of(measure) for measure in (RATIO, HIDDEN))  # of the manifest
+
+
+def ratio_figures(rows: Sequence[Mapping[str, Any]]) -> list[Figure]:
+    """How much of each face was repainted where each has its own ratio, and how many faces that hid."""
+    people = np.array([row["label"] for row in rows])
+    ratios, hidden = (np.array([row[column] for row in rows]) for column in COLUMNS)
+    found = [Figure(RATIO, bootstrap_mean(ratios, people)), Figure(HIDDEN, bootstrap_mean(hidden, people))]
+    return found + [Figure(measure, bootstrap_quantile(ratios, people, share)) for share, measure in QUANTILES.items()]
 
 
 def smallest_ratio(

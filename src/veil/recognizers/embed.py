@@ -33,12 +33,17 @@ class Embedder:
 
     def __init__(self, name: str, network: nn.Module, cache: str, stages: Stages) -> None:
         self.name, self.network, self.stages = name, network, stages
-        self.digest = network_of(network)
+        self.digest = network_of(network)  # it holds the kind of device
+        self.device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
         self.store = VectorStore(Path(cache).expanduser() / "embeddings" / self.digest)
 
     def clear(self, faces: FaceSet) -> Embeddings:
         """Of clear crops, on the CPU; a crop's name is the digest of its photo and of how it was cut."""
         return self._embeddings(faces, [crop.stem for crop in faces.crops])
+
+    def both(self, enrolment: Enrolment) -> "Clear":
+        """Of all clear photos of a data set."""
+        return Clear(self.clear(enrolment.gallery), self.clear(enrolment.probes))
 
     def pictures(self, faces: FaceSet) -> Embeddings:
         """Of pictures by what their files hold, on the CPU."""
@@ -62,9 +67,8 @@ class Embedder:
 
     def _add(self, faces: FaceSet, todo: Mapping[str, int]) -> None:
         if todo:
-            device = next((parameter.device for parameter in self.network.parameters()), torch.device("cpu"))
             images = join([faces[index] for index in todo.values()]).images
-            self.store.append(list(todo), self.network(images.to(device)).cpu())
+            self.store.append(list(todo), self.network.to(self.device)(images.to(self.device)).cpu())
 
 
 class Clear(NamedTuple):
@@ -72,12 +76,6 @@ class Clear(NamedTuple):
 
     gallery: Float[Tensor, "g d"]
     probes: Float[Tensor, "p d"]
-
-
-def embed_both(recognizer: nn.Module, enrolment: Enrolment, cache: str, stages: Stages, name: str) -> Clear:
-    """Clear embeddings of gallery and probes."""
-    embedder = Embedder(name, recognizer, cache, stages)
-    return Clear(embedder.clear(enrolment.gallery), embedder.clear(enrolment.probes))
 
 
 class VectorStore:

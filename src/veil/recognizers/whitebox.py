@@ -7,11 +7,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from veil.data.faces import Enrolment
+from veil.errors import InputError
+from veil.metrics.identification import Comparison
+from veil.metrics.verification import pairs, thresholds
+from veil.recognizers.embed import Clear
 from veil.types import Embeddings, Identities, Images
 
 WITHOUT_GRADIENTS = (
     "The maskers random, landmarks, t_zone and whole_face ask no recogniser, occlusion and rise ask embeddings alone"
 )
+SHARPNESS = 32.0  # of the softmax over cosines that classifies by centroids
 STRANGERS = 1000  # people whose centroids are compared for the scale of `likeness`
 
 
@@ -23,7 +29,7 @@ class WhiteBox(nn.Module):
         head: embeddings -> logits over the enrolled people.
         centroids: `(people, d)` unit vectors, the mean gallery embedding of each person.
         surrogates: further white boxes, for maskers that ask several (`ensemble`, `search`).
-        threshold: cosine to a centroid above which a face is taken for that person, for the knob `minimal`.
+        threshold: cosine to a centroid above which a face is taken for that person, for the knob `hide_at_far`.
         mixed: whether the recogniser is run in mixed precision, by bfloat16 (`torch.autocast`).
 
     """
@@ -84,3 +90,33 @@ def centroids(embeddings: Embeddings, identities: Identities, people: int) -> Fl
     """Unit mean embedding of each person."""
     total = torch.zeros(people, embeddings.shape[1]).index_add_(0, identities, embeddings)
     return F.normalize(total, dim=1)
+
+
+def centroid_classifier(means: Float[Tensor, "people d"]) -> nn.Linear:
+    """A classifier without training: the softmax over the cosines to the people's centroids."""
+    head = nn.Linear(means.shape[1], len(means), bias=False)
+    head.weight.data = SHARPNESS * means
+    return head
+
+
+def person_means(clear: Clear, enrolment: Enrolment) -> Float[Tensor, "people d"]:
+    """Centroid of each enrolled person."""
+    return centroids(clear.gallery, torch.tensor(enrolment.gallery.identities), len(enrolment.people))
+
+
+def threshold(far: float | None, clear: Clear, means: Float[Tensor, "people d"], enrolment: Enrolment) -> float | None:
+    """The cosine to a centroid that clear probes of other people exceed with this FAR; None for none.
+
+    Raises InputError where the data has too few pairs for it.
+    """
+    if far is None:
+        return None
+    probed = torch.tensor(enrolment.probes.identities)
+    strangers = pairs(Comparison(clear.probes, probed, means, torch.arange(len(means)))).impostors
+    limits = thresholds(strangers)
+    if far not in limits:
+        raise InputError(
+            f"hide_at_far: the data's {len(strangers)} pairs of a clear probe and another person's centroid support "
+            f"FARs of {list(limits) or 'none'}, got {far}"
+        )
+    return limits[far]

@@ -15,6 +15,8 @@ from veil.storage.folders import RunFolder, read_manifest
 from veil.storage.progress import console
 
 IMAGES = 8  # of each kind that are logged
+PATH = "a path of this machine"
+PLACES = ("anonymized", "cache", "checkpoint", "outputs", "root")  # knobs that name places
 
 
 class VeilWandb(WandbLogger):
@@ -59,14 +61,14 @@ def _logged_in() -> bool:
 
 
 def publish(logger: Logger, run: RunFolder) -> None:
-    """Log a complete run: flat config, every figure with its interval, masks and results; then finish."""
+    """Log a complete run: flat config without paths, every figure with its interval, masks and results; then finish."""
     results = read_results(run.path)
-    logger.log_hyperparams(flat(run.config))
+    logger.log_hyperparams(without_paths(flat(run.config)))
     figures = {name: figure.interval._asdict() for name, figure in results.measured.items()}
     logger.log_metrics(flat(figures) | {"flags": len(results.flags)})
     if isinstance(logger, VeilWandb):
         _log_pictures(logger, run)
-        logger.experiment.summary["flags"] = list(map(str, results.flags))
+        logger.experiment.summary["flags"] = [flag.kind for flag in results.flags]  # a sentence may name a person
         _log_confusions(logger, run)
     logger.finalize("success")
     if isinstance(logger, WandbLogger):
@@ -99,6 +101,20 @@ def _log_confusions(logger: VeilWandb, run: RunFolder) -> None:
             rows = list(csv.DictReader(file))
         columns = ["label", "probes", "accuracy", "taken_for_label", "times"]
         logger.log_table("confusions", columns, [[row[column] for column in columns] for row in rows])
+
+
+def without_paths(knobs: Mapping[str, Any]) -> dict[str, Any]:
+    """Knobs without the paths of this machine, which say who works there, and may say on whom."""
+    return {name: PATH if _tells_a_path(name, value) else value for name, value in knobs.items()}
+
+
+def _tells_a_path(name: str, value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return any(_tells_a_path(name, part) for part in value)
+    if not isinstance(value, str) or not value:
+        return False
+    last = name.rpartition("/")[2]
+    return last in PLACES or value.startswith(("~", ".")) or Path(value).is_absolute() or Path(value).exists()
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -15,9 +15,9 @@ from plotly.offline import get_plotlyjs
 from veil.config import held_out
 from veil.errors import InputError
 from veil.evaluation.results import Results, column_names, read_results
-from veil.maskers.minimal import COLUMNS
 from veil.metrics.identification import RANKS
 from veil.metrics.measure import percent
+from veil.metrics.needed import COLUMNS
 from veil.metrics.privacy import COSINE
 from veil.report.glossary import GLOSSARY
 from veil.report.people import Columns, extremes, pictures, ranked

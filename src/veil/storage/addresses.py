@@ -1,17 +1,22 @@
 """Where each task's results lie: an address for each config, of everything that changes the result."""
 
-import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from veil.config import Config
-from veil.storage.fingerprint import SPEED, code, content, digest, places, settings, versions
+from veil.storage.fingerprint import SPEED, code, content, device_kind, digest, places, settings, versions
 from veil.storage.folders import RunFolder
 
 # What stage 1 runs: masking and painting, the white box, and the fit of its classifier
-STAGE_1 = ("veil.anonymization.anonymizer", "veil.recognizers.whitebox", "veil.training.tuning", "veil.training.losses")
+STAGE_1 = (
+    "veil.anonymization.anonymizer",
+    "veil.anonymization.anonymized_set",
+    "veil.data.split",
+    "veil.recognizers.whitebox",
+    "veil.tasks.fit",
+)
 
 
 def set_folder(config: Config, data: str) -> RunFolder:
@@ -26,7 +31,6 @@ def set_folder(config: Config, data: str) -> RunFolder:
     groups = ("masker", "inpainter", "recognizer", "surrogates", "classifier")
     parts = {
         "data": data,
-        "inpainter_device": device_kind(config.inpainter.get("device")),
         **{knob: getattr(config, knob) for knob in knobs},
         **_settings(config, *groups),
         **_common(config, *STAGE_1),
@@ -34,17 +38,19 @@ def set_folder(config: Config, data: str) -> RunFolder:
     return _addressed(config, Path(names.data, names.masker, names.inpainter, f"ratio={config.ratio:g}"), parts)
 
 
-def evaluation_folder(config: Config, made: RunFolder, quarantined: int = 0) -> RunFolder:
+def evaluation_folder(config: Config, made: RunFolder, quarantined: int, absent: Sequence[str] = ()) -> RunFolder:
     """`<set>/evaluation-<digest>`: what stage 2 finds in a set.
 
     Args:
         quarantined: files that are no photos; the count is reported.
+        absent: judges that cannot be had now; with them it is another evaluation.
 
     """
     groups = ("recognizer", "surrogates", "judges", "classifier", "attacks", "controls", "features", "metrics")
     parts = {
         "set": made.path.name,
         "quarantined": quarantined,
+        "absent": sorted(absent),
         "name": config.choices.recognizer,
         "originals": config.logger["originals"],
         "split": {"attackers": config.split.attackers, "probes": config.split.probes},
@@ -134,22 +140,3 @@ def _common(config: Config, *stages: str) -> dict[str, Any]:
 
 def _addressed(config: Config, place: Path, parts: Mapping[str, Any]) -> RunFolder:
     return RunFolder(config.outputs, place / f"seed={config.seed}-{digest(parts, 4)}", asdict(config), parts)
-
-
-def device_kind(asked: str | None) -> str:
-    """`cuda`, `cpu` or another kind of device: what is asked for or, where nothing is, the best there is."""
-    if asked in (None, "auto", "gpu"):
-        if not may_have_gpu():
-            return "cpu"
-        import torch
-
-        others = "mps" if asked and torch.backends.mps.is_available() else "cpu"  # inpainters know no MPS
-        return "cuda" if torch.cuda.is_available() else others
-    return str(asked).partition(":")[0]
-
-
-def may_have_gpu() -> bool:
-    """Whether there is a driver's file, asked without torch, which takes seconds to load."""
-    return sys.platform != "linux" or any(
-        file for name in ("nvidia*", "dxg", "kfd") for file in Path("/dev").glob(name)
-    )

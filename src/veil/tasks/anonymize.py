@@ -40,6 +40,7 @@ def with_lightning(setup: Setup, anonymizer: Anonymizer, batches: DataLoader, ad
     # in single precision; the masker's own is the white box's
     trainer = instantiate(setup.config.trainer, callbacks=[progress], precision="32-true")
     trainer.predict(Anonymization(anonymizer), batches, return_predictions=False)
+    anonymizer.to(setup.device)  # Lightning leaves it on the CPU
 
 
 def by_itself(setup: Setup, anonymizer: Anonymizer, batches: DataLoader, advance: Advance) -> None:
@@ -51,9 +52,14 @@ def by_itself(setup: Setup, anonymizer: Anonymizer, batches: DataLoader, advance
 
 def anonymize(config: Config) -> Path:
     """Anonymise the probes, and what `attacks=` need beside them; print where they are."""
-    made = (anonymized_set if config.anonymized is None else adopted_set)(Setup(config))
+    made = made_set(Setup(config))
     console.print(f"Anonymised: {made.path}", soft_wrap=True)
     return made.path
+
+
+def made_set(setup: Setup, loop: Loop = with_lightning) -> AnonymizedSet:
+    """The set of this config: ours, or of the pictures of `anonymized=`."""
+    return anonymized_set(setup, loop) if setup.config.anonymized is None else adopted_set(setup)
 
 
 def anonymized_set(setup: Setup, loop: Loop = with_lightning) -> AnonymizedSet:
@@ -80,7 +86,7 @@ def anonymized_set(setup: Setup, loop: Loop = with_lightning) -> AnonymizedSet:
 @torch.no_grad()
 def scored(setup: Setup) -> dict[str, Float[Tensor, "i j"]]:
     """The masker's scores of each probe, by its key."""
-    masker, whitebox = setup.painter[0], setup.whitebox.to(setup.device)
+    masker, whitebox = setup.masker, setup.whitebox.to(setup.device)
     probes, config = setup.sides[0].probes, setup.config
     found: dict[str, Tensor] = {}
     with setup.stages.bar("score", len(probes)) as advance:
@@ -135,8 +141,7 @@ def _roles(setup: Setup) -> Mapping[str, FaceSet]:
 def _anonymizer(setup: Setup, write: Write) -> Anonymizer:
     config = setup.config
     masking = Masking(config.ratio, config.cells, config.protect, config.hide_at_far is not None)
-    masker, inpainter = setup.painter
-    return Anonymizer(masker, inpainter, setup.whitebox, masking, config.image_format, write, setup.stages)
+    return Anonymizer(setup.masker, setup.inpainter, setup.whitebox, masking, config.image_format, write, setup.stages)
 
 
 def _paint(setup: Setup, role: Role, faces: FaceSet, label: str, loop: Loop) -> None:
@@ -155,7 +160,7 @@ def _notes(setup: Setup) -> dict[str, object]:
     probes, people = setup.sides[0].probes, setup.enrolment.people
     sample = next(iter(probes.select(range(min(len(probes), 4))).loader(4)))
     anonymizer = _anonymizer(setup, lambda *_: None).to(setup.device)
-    known = known_people(people, getattr(setup.painter[1], "training_people", frozenset()))
+    known = known_people(people, getattr(setup.inpainter, "training_people", frozenset()))
     return {
         "inpainter": setup.config.choices.inpainter,
         "same_for_every_seed": anonymizer.repeats_itself(moved(sample, setup.device)),

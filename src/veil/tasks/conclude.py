@@ -17,35 +17,16 @@ from veil.evaluation.flags import raise_flags
 from veil.evaluation.panel import Asked, figure_of
 from veil.evaluation.results import Results, write_results
 from veil.faces.pictures import save, to_pixels
-from veil.maskers.minimal import COLUMNS
-from veil.metrics.intervals import bootstrap_mean, bootstrap_quantile, people_mean
-from veil.metrics.measure import Figure, Measure, by_name, name_of
+from veil.metrics.intervals import people_mean
+from veil.metrics.measure import Figure, by_name, name_of
+from veil.metrics.needed import ratio_figures
 from veil.report.page import write_page
 from veil.storage.folders import Row, write_csv, write_manifest
 from veil.storage.progress import Stages
 from veil.types import Images
 
-RATIO = Measure(
-    "ratio",
-    "masked share of each face's square, as small as hides it from the white boxes",
-    "minimal",
-    "share",
-    (0, 1),
-    better="lower",
-    prominence=1,
-)
-HIDDEN = Measure("hidden", "no white box takes the face for its person", "minimal", "share", (0, 1), "higher", 1)
-QUANTILES = {
-    share: Measure(f"ratio_{name}", f"{words} of the faces needed no more", "minimal", "share", (0, 1), "lower", 1)
-    for share, name, words in (
-        (0.1, "tenth", "a tenth"),
-        (0.5, "median", "half"),
-        (0.9, "nine_tenths", "nine tenths"),
-    )
-}
 
-
-class Measured(NamedTuple):
+class Evidence(NamedTuple):
     """What was measured, and of whom."""
 
     enrolment: Enrolment
@@ -58,7 +39,7 @@ class Measured(NamedTuple):
 def conclude(
     config: Config,
     folder: Path,
-    measured: Measured,
+    evidence: Evidence,
     findings: Findings,
     stages: Stages,
     *,
@@ -67,7 +48,7 @@ def conclude(
     missing: int = 0,
 ) -> None:
     """Means, intervals, flags, pictures, the page."""
-    enrolment, evaluation, attackers, rows, asked = measured
+    enrolment, evaluation, attackers, rows, asked = evidence
     found = [*findings.figures, *means(rows, asked), *(ratio_figures(rows) if config.hide_at_far is not None else [])]
     figures = by_name(found)
     probed = set(enrolment.probes.identities)
@@ -117,14 +98,6 @@ def means(rows: list[Row], asked: Asked) -> list[Figure]:
             values = np.array([np.nan if row[column] is None else row[column] for row in rows])
             found.append(figure_of(metric, subject, people_mean(values, people, metric.resamples)))
     return found
-
-
-def ratio_figures(rows: list[Row]) -> list[Figure]:
-    """How much of each face was repainted where each has its own ratio, and how many faces that hid."""
-    people = np.array([row["label"] for row in rows])
-    ratios, hidden = (np.array([row[column] for row in rows]) for column in COLUMNS)
-    found = [Figure(RATIO, bootstrap_mean(ratios, people)), Figure(HIDDEN, bootstrap_mean(hidden, people))]
-    return found + [Figure(measure, bootstrap_quantile(ratios, people, share)) for share, measure in QUANTILES.items()]
 
 
 def seen_in_training(model: object, people: list[str], evaluation: Side) -> int:

@@ -19,11 +19,11 @@ def evaluate(config: Config) -> Path:
     """Make the run's folder, or find it; print its figures."""
     run = finished(config)
     if run is None:
-        if config.logger["_target_"] == "veil.report.loggers.wandb_logger":
-            import wandb  # noqa: F401  (first: pydantic looks at every module that is loaded, which takes it 3 s after torch)
-        from veil.tasks.measure import measured
+        if "wandb" in config.logger["_target_"]:  # loaded after torch, it looks at every module of it, for 3 s
+            import wandb  # noqa: F401
+        from veil.tasks.measure import made_evaluation
 
-        run = measured(config)
+        run = made_evaluation(config)
     else:
         console.print(f"Found the finished run in {run.path}", soft_wrap=True)
     results = read_results(run.path)
@@ -40,9 +40,10 @@ def evaluate(config: Config) -> Path:
 def finished(config: Config) -> RunFolder | None:
     """The finished evaluation of this config; None where there is none, or where its photos have changed since."""
     split = split_folder(config)
-    if not split.complete:
+    try:
+        header = read_header(split.path)
+    except FileNotFoundError:  # not prepared, or being prepared again
         return None
-    header = read_header(split.path)
     if not header.unchanged:
         return None
     if config.anonymized is None:

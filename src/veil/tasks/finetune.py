@@ -17,7 +17,7 @@ from veil.evaluation.results import read_results
 from veil.metrics.identification import Comparison
 from veil.metrics.measure import Figure
 from veil.recognizers.checkpoint import changed, split_checksum, write_checkpoint
-from veil.recognizers.embed import embed_both
+from veil.recognizers.embed import Embedder
 from veil.recognizers.whitebox import centroids
 from veil.report.loggers import publish
 from veil.report.tables import metrics_table
@@ -25,12 +25,12 @@ from veil.storage.addresses import head_folder, trunk_folder
 from veil.storage.folders import RunFolder
 from veil.storage.networks import weights_of
 from veil.storage.progress import Stages, console
-from veil.tasks.fit import fit, is_helper, quiet_lightning
-from veil.tasks.head import fit_head, write_fitted
+from veil.tasks.fit import fit, fit_head, is_helper, quiet_lightning
+from veil.tasks.head import write_fitted
 from veil.tasks.prepare import prepared
 from veil.tasks.whitebox import fitted_head
 from veil.training.clear import clear_figures, confusions, held_out_figures, nearest_figure
-from veil.training.features import Part, trained_part
+from veil.training.features import TrainedPart, trained_part
 from veil.training.held_out import held_out_people, positions
 from veil.training.losses import new_loss
 from veil.training.people import Labelled, People
@@ -81,11 +81,14 @@ def _make(config: Config, recipe: TrunkFitting, run: RunFolder, enrolment: Enrol
         return
     logger = instantiate(config.logger)(name=f"{config.choices.data}-{config.choices.recognizer}-{recipe.mode}")
     if recipe.mode == "classifier":
-        clear = embed_both(recognizer, enrolment, config.cache, stages, config.choices.recognizer)
+        clear = Embedder(config.choices.recognizer, recognizer, config.cache, stages).both(enrolment)
         fitted_head(config, recognizer, enrolment, clear, stages, logger)
     else:
-        with run.claimed(), run.writing() as folder:
-            _tune(config, recipe, enrolment, recognizer, device, folder, stages, logger)
+        with run.claimed():
+            if run.complete:  # by another process, meanwhile
+                return
+            with run.writing() as folder:
+                _tune(config, recipe, enrolment, recognizer, device, folder, stages, logger)
     publish(logger, run)
 
 
@@ -131,7 +134,7 @@ def _train(
     config: Config,
     recipe: TrunkFitting,
     enrolment: Enrolment,
-    part: Part,
+    part: TrainedPart,
     untouched: Comparison,
     folder: Path,
     stages: Stages,

@@ -10,11 +10,15 @@ from hydra.utils import instantiate
 from pytorch_lightning.callbacks import EarlyStopping, LambdaCallback, ModelCheckpoint
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
+from torch import nn
 
 from veil.config import Config
+from veil.metrics.identification import Comparison
+from veil.recognizers.whitebox import centroids
 from veil.storage.progress import Stages
 from veil.training.curve import Curve
-from veil.training.people import People
+from veil.training.losses import new_loss
+from veil.training.people import Labelled, People
 from veil.training.recipe import Fitting
 from veil.training.tuning import Tuning
 
@@ -61,6 +65,21 @@ def fit(
     if torch.distributed.is_initialized():  # the helpers are done; what follows runs on one device
         torch.distributed.destroy_process_group()
     module.load_state_dict(torch.load(best.best_model_path, map_location="cpu", weights_only=True)["state_dict"])
+
+
+def fit_head(
+    config: Config, clear: Comparison, people: int, folder: Path, stages: Stages, logger: Logger | None = None
+) -> nn.Linear:
+    """Fit a classifier of everybody who is enrolled, as `classifier=` says."""
+    recipe: Fitting = instantiate(config.classifier)
+    means = centroids(clear.templates, clear.enrolled, people)
+    loss = new_loss(recipe.loss, means, recipe.scale, recipe.margin)
+    module = Tuning(nn.Identity(), loss, len(means), recipe.learning_rate, recipe.weight_decay)
+    train, probes = Labelled(clear.templates, clear.enrolled), Labelled(clear.probes, clear.probed)
+    data = People(train, [probes], recipe.batch_size, config.seed)
+    fit(config, recipe, module, data, folder / "head", stages, logger, "fit the head", devices=1, strategy="auto")
+    classifier: nn.Linear = loss.classifier()  # type: ignore[operator]
+    return classifier.cpu()
 
 
 def is_helper() -> bool:

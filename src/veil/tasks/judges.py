@@ -18,7 +18,7 @@ from veil.tasks.setup import Setup
 from veil.types import Inpainter
 
 
-class Measuring(NamedTuple):
+class Instruments(NamedTuple):
     """What stage 2 measures with, as the config names it."""
 
     judges: dict[str, Embedder]  # the white box first
@@ -38,7 +38,7 @@ class Judging(Setup):
         return self.ready(judges), missing
 
     @functools.cached_property
-    def measuring(self) -> Measuring:
+    def measuring(self) -> Instruments:
         """What stage 2 measures with. Raises InputError for two of one name."""
         with self.stages.clock("set-up"):
             judges, missing = self.judges
@@ -48,7 +48,7 @@ class Judging(Setup):
                 raise InputError(
                     f"judges and features must have names of their own, none of them `{WORST}`: {repeated}"
                 )
-            return Measuring(
+            return Instruments(
                 {name: self.embedder(name, judge) for name, judge in ((self.name, self.recognizer), *judges.items())},
                 missing,
                 {name: self.embedder(name, network.to(self.device)) for name, network in features.items()},

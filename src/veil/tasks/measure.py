@@ -24,33 +24,35 @@ from veil.metrics.measure import NAIVE, Figure
 from veil.report.loggers import publish
 from veil.storage.addresses import evaluation_folder
 from veil.storage.folders import Row, RunFolder
-from veil.tasks.anonymize import adopted_set, anonymized_set
-from veil.tasks.conclude import Measured, conclude, keep_rebuilt, seen_in_training
+from veil.tasks.anonymize import made_set
+from veil.tasks.conclude import Evidence, conclude, keep_rebuilt, seen_in_training
 from veil.tasks.fit import quiet_lightning
 from veil.tasks.judges import Judging
 from veil.types import Faces
 
 
-def measured(config: Config) -> RunFolder:
+def made_evaluation(config: Config) -> RunFolder:
     """The evaluation of this config, made unless another process has made it meanwhile."""
     setup = Judging(config)
-    run = evaluation_folder(config, setup.place, len(setup.enrolment.unreadable))
+    run = evaluation_folder(config, setup.place, len(setup.enrolment.unreadable), list(setup.judges[1]))
     with run.claimed():
         if not run.complete:
             chosen_labels(setup.sides[0].probes.labels, config.subgroups, setup.enrolment.unlabelled)  # or refused
             _ = setup.measuring  # a wrong knob is told before hours of repainting
             if not setup.place.path.exists():
                 _ = setup.controls
-            made = anonymized_set(setup) if config.anonymized is None else adopted_set(setup)
+            made = made_set(setup)
             run.say_what_changed()
             _make(setup, made, run)
             choices = run.config["choices"]
-            ratio = "" if run.config["ratio"] is None else f"-{config.ratio:g}"
-            publish(instantiate(config.logger)(name=f"{choices['masker']}-{choices['inpainter']}{ratio}"), run)
+            name = f"{choices['masker']}-{choices['inpainter']}-{config.ratio:g}"
+            if config.anonymized is not None:
+                name = "another-tool"  # its folder's name is private
+            publish(instantiate(config.logger)(name=name), run)
     return run
 
 
-class Evaluated(NamedTuple):
+class Shown(NamedTuple):
     """The people of an evaluation, as far as the set has pictures of them."""
 
     evaluation: Side
@@ -73,7 +75,7 @@ def _make(setup: Judging, made: AnonymizedSet, run: RunFolder) -> None:
         conclude(
             setup.config,
             folder,
-            Measured(setup.enrolment, people.evaluation, people.attackers, rows, setup.measuring.asked),
+            Evidence(setup.enrolment, people.evaluation, people.attackers, rows, setup.measuring.asked),
             findings,
             setup.stages,
             same_for_every_seed=made.notes["same_for_every_seed"],
@@ -82,17 +84,19 @@ def _make(setup: Judging, made: AnonymizedSet, run: RunFolder) -> None:
         )
 
 
-def _people(setup: Judging, done: Mapping[str, Row]) -> Evaluated:
+def _people(setup: Judging, done: Mapping[str, Row]) -> Shown:
     """Whom the set shows: another tool may have left some out."""
     asked = len(setup.sides[0].probes)
     evaluation, attackers = (side._replace(probes=_there(side.probes, done)) for side in setup.sides)
-    return Evaluated(evaluation, attackers, asked - len(evaluation.probes))
+    return Shown(evaluation, attackers, asked - len(evaluation.probes))
 
 
-def _material(setup: Judging, made: AnonymizedSet, people: Evaluated) -> Material:
+def _material(setup: Judging, made: AnonymizedSet, people: Shown) -> Material:
     keys = [*setup.enrolment.gallery.keys, *setup.enrolment.probes.keys]
     judges = setup.measuring.judges
-    known = {name: dict(zip(keys, torch.cat(setup.clear(judge)), strict=True)) for name, judge in judges.items()}
+    known = {
+        name: dict(zip(keys, torch.cat(judge.both(setup.enrolment)), strict=True)) for name, judge in judges.items()
+    }
     results = {key: made.path / row["result"] for key, row in made.rows().items()}
     config = setup.config
     return Material(

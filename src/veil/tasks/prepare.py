@@ -21,7 +21,7 @@ def prepare(config: Config) -> Path:
     missing = [crop for part in (enrolment.gallery, enrolment.probes) for crop in part.crops if not crop.exists()]
     if missing:
         console.print(f"{len(missing)} crops are gone from the cache: making them again")
-        shutil.rmtree(split_folder(config).path)
+        split_folder(config).discard()
         enrolment = prepared(config, stages)
     table = Table("of", "count", title_justify="left")
     for name, count in counts(enrolment).items():
@@ -41,7 +41,7 @@ def prepared(config: Config, stages: Stages) -> Enrolment:
     with run.claimed(wait=True):
         if run.complete and not read_header(run.path).unchanged:
             console.print("The data set has changed since it was prepared: preparing it again")
-            shutil.rmtree(run.path)
+            run.discard()
         if not run.complete:
             photos = instantiate(config.data)
             enrolment = enrol(photos, config.split.gallery, config.seed, config.cache, stages, config.on_error)

@@ -13,14 +13,15 @@ from veil.config import Config
 from veil.data.faces import Enrolment, Side, divide
 from veil.data.splitfile import checksum
 from veil.recognizers.checkpoint import refuse_another_split
-from veil.recognizers.embed import Clear, Embedder
+from veil.recognizers.embed import Embedder
 from veil.recognizers.whitebox import WhiteBox
-from veil.storage.addresses import device_kind, foreign_folder, set_folder, split_folder
+from veil.storage.addresses import foreign_folder, set_folder, split_folder
+from veil.storage.fingerprint import device_kind
 from veil.storage.folders import RunFolder, opened_lock
 from veil.storage.packages import packaged_model
 from veil.storage.progress import Stages
 from veil.tasks.prepare import prepared
-from veil.tasks.whitebox import asking_masker, enrolled_whitebox, fit_classical, mixed_precision
+from veil.tasks.whitebox import asking_masker, asks_in_bfloat16, enrolled_whitebox, fit_classical
 from veil.types import Inpainter
 
 
@@ -30,21 +31,25 @@ class Setup:
     def __init__(self, config: Config) -> None:
         self.config, self.stages, self.name = config, Stages(), config.choices.recognizer
         self._embedders: dict[str, Embedder] = {}
-        mixed_precision(config)  # refused before hours of work, as are outputs that cannot be written
+        asks_in_bfloat16(config)  # refused before hours of work, as are outputs that cannot be written
         opened_lock(Path(config.outputs), "set-up").close()
 
     @functools.cached_property
-    def painter(self) -> tuple[Masker, Inpainter]:
-        """The masker and the inpainter."""
+    def inpainter(self) -> Inpainter:
+        """What repaints."""
         with self.stages.clock("set-up"):
-            inpainter = instantiate(self.config.inpainter)
-            return asking_masker(self.config, inpainter), inpainter
+            return instantiate(self.config.inpainter)
+
+    @functools.cached_property
+    def masker(self) -> Masker:
+        """What scores; a masker that repaints has the inpainter."""
+        return asking_masker(self.config, lambda: self.inpainter)
 
     @functools.cached_property
     def enrolment(self) -> Enrolment:
         """The data set, aligned and split."""
         if self.config.anonymized is None and not split_folder(self.config).complete:
-            _ = self.painter  # a wrong knob is told before hours of alignment
+            _ = self.masker, self.inpainter  # a wrong knob is told before hours of alignment
         return prepared(self.config, self.stages)
 
     @functools.cached_property
@@ -70,7 +75,7 @@ class Setup:
         if self.config.anonymized is None:
             name = self.config.inpainter.get("model")
             if name and not Path(packaged_model(str(name))).expanduser().exists():
-                _ = self.painter  # a model of the hub has its commit once it was downloaded
+                _ = self.inpainter  # a model of the hub has its commit once it was downloaded
             return set_folder(self.config, self.data)
         return foreign_folder(self.config, self.data, self.matches.pictures)
 
@@ -89,7 +94,7 @@ class Setup:
     @functools.cached_property
     def whitebox(self) -> WhiteBox:
         """The white box with its classifier and surrogates."""
-        clear = self.clear(self.embedder(self.name, self.recognizer))
+        clear = self.embedder(self.name, self.recognizer).both(self.enrolment)
         return enrolled_whitebox(self.config, self.recognizer, clear, self.enrolment, self.stages)
 
     def embedder(self, name: str, recognizer: nn.Module) -> Embedder:
@@ -97,10 +102,6 @@ class Setup:
         if name not in self._embedders:
             self._embedders[name] = Embedder(name, recognizer, self.config.cache, self.stages)
         return self._embedders[name]
-
-    def clear(self, embedder: Embedder) -> Clear:
-        """Embeddings of all clear photos."""
-        return Clear(embedder.clear(self.enrolment.gallery), embedder.clear(self.enrolment.probes))
 
     def ready(self, recognizers: dict[str, nn.Module]) -> dict[str, nn.Module]:
         """Recognisers on the device, fitted where they learn from the gallery. Raises InputError for one that was

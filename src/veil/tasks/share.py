@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from veil.errors import InputError
 from veil.storage.fingerprint import content
 from veil.storage.folders import Row, write_csv
 from veil.storage.progress import console
-from veil.tasks.anonymize import adopted_set, anonymized_set
+from veil.tasks.anonymize import made_set
 from veil.tasks.setup import Setup
+from veil.types import view_box
 
 METHOD = (
     "ratio",
@@ -25,12 +27,13 @@ METHOD = (
     "protect",
     "image_format",
 )  # of the config; the rest may hold names and paths
-ALIKE = 40.0  # dB; a result that is nearer to its original shows the original
+ALIKE = 40.0  # dB, in the view: what compression alone leaves
+REPAINTED = 30.0  # dB, in the mask
 
 
 def share(config: Config) -> Path:
-    """Copy pictures and masks of this config's set into the new folder `task.output`, numbered in an order that tells
-    nothing, with `manifest.csv` (files and ratios) and `method.json`. The set is made first, if it is not there.
+    """Copy pictures and masks of this config's probes into the new folder `task.output`, numbered in an order that
+    tells nothing, with `manifest.csv` (files and ratios) and `method.json`. The set is made first, if it is not there.
 
     A result that equals its original, or nearly, is left out and counted. Raises InputError where `task.output` is
     there already, or no picture may be shared.
@@ -38,30 +41,39 @@ def share(config: Config) -> Path:
     output = Path(config.task["output"]).expanduser()
     if output.exists():
         raise InputError(f"task.output must be a new folder, got {output}")
-    made = (anonymized_set if config.anonymized is None else adopted_set)(Setup(config))
-    source = made.path
-    rows = sorted(made.rows().values(), key=lambda row: content(source / row["result"], config.cache))
+    setup = Setup(config)
+    made = made_set(setup)
+    source, done = made.path, made.rows()
+    rows = [done[key] for key in setup.sides[0].probes.keys if key in done]
+    rows.sort(key=lambda row: content(source / row["result"], config.cache))
     shared = [row for row in rows if not shows_its_original(source, row)]
     if not shared:
         raise InputError(f"task=share: all {len(rows)} results in {source} equal their originals, or nearly")
-    partial = output.with_name(f"{output.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    for kind in ("results", "masks"):
-        (partial / kind).mkdir(parents=True)
-    write_csv([_copied(source, row, number, partial) for number, row in enumerate(shared, 1)], partial / "manifest.csv")
-    (partial / "method.json").write_text(json.dumps(_method(source), indent=1))
-    partial.rename(output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as place:
+        partial = Path(place) / output.name
+        for kind in ("results", "masks"):
+            (partial / kind).mkdir(parents=True)
+        copied = [_copied(source, row, number, partial) for number, row in enumerate(shared, 1)]
+        write_csv(copied, partial / "manifest.csv")
+        (partial / "method.json").write_text(json.dumps(_method(source), indent=1))
+        partial.rename(output)
     console.print(f"Shared: {output}, {len(shared)} pictures; {len(rows) - len(shared)} left out", soft_wrap=True)
     return output
 
 
 def shows_its_original(source: Path, row: Row) -> bool:
-    """Whether a result is as good as its original: PSNR over the mask, or over everything where there is none."""
+    """Whether a result is near its original: PSNR of at least `ALIKE` in the view, or of `REPAINTED` in the mask."""
     original, result = (_pixels(source / row[kind]) for kind in ("original", "result"))
     change = (original - result) ** 2
+    near = _psnr(change[view_box(*change.shape[:2])]) >= ALIKE
     if row["mask"]:
-        change = change[_pixels(source / row["mask"]) > 0]
-    return bool(change.size == 0 or change.mean() < 255**2 / 10 ** (ALIKE / 10))
+        near = near or _psnr(change[_pixels(source / row["mask"]) > 0]) >= REPAINTED
+    return near
+
+
+def _psnr(squares: ndarray) -> float:
+    return float(10 * np.log10(255**2 / max(squares.mean(), 1e-9)))
 
 
 def _pixels(path: Path) -> ndarray:

@@ -148,7 +148,7 @@ def embedded(embedder: nn.Module, rows: Dataset, size: int, device: torch.device
     return torch.cat([embedder(batch.to(device)).float().cpu() for batch in batches])
 
 
-class Part(NamedTuple):
+class TrainedPart(NamedTuple):
     """What is trained, and the rows that it takes of gallery and probes."""
 
     embedder: nn.Module
@@ -161,7 +161,9 @@ class Part(NamedTuple):
         return compared(gallery, embedded(self.embedder, self.probes, len(enrolment.probes), device), enrolment)
 
 
-def trained_part(recognizer: nn.Module, recipe: TrunkFitting, enrolment: Enrolment, cache: str, stages: Stages) -> Part:
+def trained_part(
+    recognizer: nn.Module, recipe: TrunkFitting, enrolment: Enrolment, cache: str, stages: Stages
+) -> TrainedPart:
     """The last block on cached features, or the whole recogniser on photos; only what is trained takes gradients."""
     if not isinstance(recognizer, FaceNet):
         raise InputError(
@@ -171,9 +173,9 @@ def trained_part(recognizer: nn.Module, recipe: TrunkFitting, enrolment: Enrolme
     gallery, probes = enrolment.gallery, enrolment.probes
     if recipe.mode == "full":
         recognizer.requires_grad_(True)
-        return Part(recognizer, Pictures(gallery, recipe.augment), Pictures(probes, recipe.augment))
+        return TrainedPart(recognizer, Pictures(gallery, recipe.augment), Pictures(probes, recipe.augment))
     kept = [
         features(recognizer, faces, variants, recipe.augment, cache, stages, f"features, {name}")
         for name, faces, variants in (("gallery", gallery, recipe.variants), ("probes", probes, 0))
     ]
-    return Part(Unit(last_block(recognizer).requires_grad_(True)), *kept)
+    return TrainedPart(Unit(last_block(recognizer).requires_grad_(True)), *kept)

@@ -11,7 +11,7 @@ MODES = ("classifier", "last_block", "full")
 
 @dataclass(kw_only=True)
 class Fitting:
-    """`conf/head/*.yaml`: a classifier on embeddings that do not change.
+    """`conf/classifier/*.yaml`: a classifier on embeddings that do not change.
 
     Args:
         loss: one of `LOSSES`.
@@ -85,7 +85,7 @@ class TrunkFitting(Fitting):
     """`conf/task/finetune.yaml`: the recogniser itself, or its end.
 
     Args:
-        mode: one of `MODES`; `head` leaves the recogniser alone, and the other knobs here unused.
+        mode: one of `MODES`; `classifier` leaves the recogniser alone, and the other knobs here unused.
         held_out: share of the people who are kept from training, for verification.
         accumulate: batches a step.
         balance: 0 draws every photo once an epoch; 1 draws every person equally often; between, between.

@@ -9,7 +9,7 @@ from captum.attr import Occlusion
 from torch import nn
 
 from veil.errors import InputError
-from veil.maskers import blackbox
+from veil.maskers import perturbation
 from veil.maskers.perturbation import occlusion, rise
 from veil.recognizers.whitebox import WhiteBox
 from veil.types import Faces, view
@@ -35,7 +35,7 @@ def test_scores_are_enough(masker: Callable[..., Any], faces: Faces, recognizer:
     service = OnlyScores(recognizer)
     with torch.enable_grad():
         assert torch.equal(masker(faces, service), masker(faces, recognizer))
-    assert max(service.asked) <= blackbox.CHUNK
+    assert max(service.asked) <= perturbation.CHUNK
     assert sum(service.asked) == 4 * {occlusion: 100, rise: 256}[masker]
 
 

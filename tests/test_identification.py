@@ -6,7 +6,7 @@ import torch
 from sklearn.metrics import label_ranking_average_precision_score, top_k_accuracy_score
 from torch.nn import functional as F
 
-from veil.metrics import comparison as module
+from veil.metrics import identification as module
 from veil.metrics.identification import Comparison, best_matches, recognition
 
 

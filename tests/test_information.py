@@ -9,7 +9,7 @@ from scipy.special import logsumexp
 from scipy.stats import vonmises_fisher
 from torch.nn import functional as F
 
-from veil.metrics import bits as module
+from veil.metrics import information as module
 from veil.metrics.identification import Comparison
 from veil.metrics.information import COLDEST, HOTTEST, bits_left, doubt_after, fit_temperature
 
