@@ -199,7 +199,7 @@ def test_every_knob_is_in_the_address_unless_it_only_changes_speed(choice: str, 
     needed = ["recognizer.weights=a.pt"] if choice == "recognizer=local" else []
     needed += ["recognizer.file=a.onnx"] if choice == "recognizer=onnx" else []
     configs = [compose_config(choice, *needed, *turned) for turned in ([], [f"{knob}=null"])]
-    before, after = (evaluation_folder(config, set_folder(config, "photos")).path for config in configs)
+    before, after = (evaluation_folder(config, set_folder(config, "photos"), 0).path for config in configs)
     value: Any = getattr(configs[0], knob.split(".")[0])
     for part in knob.split(".")[1:]:
         value = value[part]

@@ -69,7 +69,7 @@ def test_outputs_that_cannot_be_written_are_named(tmp_path: Path) -> None:
 def test_the_address_is_what_matters() -> None:
     def place(*overrides: str, data: str = "photos") -> Path:
         config = compose_config(*overrides)
-        return evaluation_folder(config, set_folder(config, data)).path
+        return evaluation_folder(config, set_folder(config, data), 0).path
 
     base = place()
     assert str(base).startswith("outputs/att/saliency/face_diffusion/ratio=0.25/seed=0-")
@@ -89,7 +89,7 @@ def test_the_set_depends_on_nothing_that_only_measures() -> None:
 
     def evaluation(overrides: Sequence[str]) -> Path:
         config = compose_config(*overrides)
-        return evaluation_folder(config, set_folder(config, "photos")).path
+        return evaluation_folder(config, set_folder(config, "photos"), 0).path
 
     base = place()
     found = {evaluation(())}

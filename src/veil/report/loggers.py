@@ -36,11 +36,12 @@ def wandb_logger(
     run = wandb.init(
         name=name,
         project=project,
-        group=group,
+        group=Path(group).name,  # a sweep's folder
         job_type=job_type,
         dir=save_dir,
         mode=mode,  # type: ignore[arg-type]
-        settings=wandb.Settings(silent=True),
+        # without what it gathers by itself: what is printed, the command line, folders, the git remote, the machine's and the user's name
+        settings=wandb.Settings(silent=True, console="off", x_disable_meta=True, disable_git=True, disable_code=True),
     )
     logger = VeilWandb(experiment=run)
     logger.originals = originals
