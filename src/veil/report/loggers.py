@@ -40,7 +40,7 @@ def wandb_logger(
         job_type=job_type,
         dir=save_dir,
         mode=mode,  # type: ignore[arg-type]
-        # without what it gathers by itself: what is printed, the command line, folders, the git remote, the machine's and the user's name
+        # without what it gathers by itself: what is printed, the command line, folders, names of machine and user
         settings=wandb.Settings(silent=True, console="off", x_disable_meta=True, disable_git=True, disable_code=True),
     )
     logger = VeilWandb(experiment=run)
