@@ -14,7 +14,6 @@ from conftest import program
 from omegaconf import OmegaConf
 from PIL import Image
 
-from veil.config import held_out
 from veil.errors import InputError
 from veil.evaluation.results import Flag, Results, write_results
 from veil.metrics.identification import RANKS
@@ -70,7 +69,9 @@ def folder(tmp_path: Path) -> Path:
         Flag("other", "<b>not markup</b>"),
     ]
     faces = {"people": PEOPLE, "gallery": 18, "probes": 12, "not_found": []}
-    write_results(folder, Results(by_name(figures), flags, faces, timings={"mask": 1.25}))
+    write_results(
+        folder, Results(by_name(figures), flags, faces, timings={"mask": 1.25}, details={"held_out": ["dlib"]})
+    )
     generator = np.random.default_rng(0)
     scores = {"thresholds/dlib": np.array([[1e-2, 0.4], [1e-3, 0.5]])}
     for faces, mean in (("clear", 0.8), ("naive", 0.3), ("linkage", 0.6)):
@@ -256,10 +257,3 @@ def test_how_much_each_face_took_is_drawn(folder: Path, tmp_path: Path) -> None:
     drawn, console = browse(page, tmp_path / "profile")
     assert drawn["traces"][0] == 1
     assert console == []
-
-
-def test_a_surrogate_is_no_held_out_judge() -> None:
-    judges = {"dlib": {"_target_": "b"}, "frank": {"_target_": "c"}}
-    assert held_out({"recognizer": {"_target_": "a"}, "judges": judges}) == {"dlib", "frank"}
-    surrogates = {"other": {"_target_": "b"}}
-    assert held_out({"recognizer": {"_target_": "a"}, "judges": judges, "surrogates": surrogates}) == {"frank"}

@@ -225,12 +225,4 @@ def _alike(default: Any) -> tuple[type, ...]:
     return (int, float) if isinstance(default, float) else (type(default),)
 
 
-def held_out(config: Mapping[str, Any]) -> set[str]:
-    """Judges that took no part in making a mask; of another tool's pictures the white box is one of them."""
-    if config.get("anonymized"):
-        return {config["choices"]["recognizer"], *config["judges"]}
-    whiteboxes = [config["recognizer"], *config.get("surrogates", {}).values()]
-    return {judge for judge, settings in config["judges"].items() if settings not in whiteboxes}
-
-
 ConfigStore.instance().store(name="schema", node=Config)

@@ -44,6 +44,11 @@ class Results:
     details: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def held_out(self) -> set[str]:
+        """Judges that took no part in making the masks."""
+        return set(self.details.get("held_out", ()))
+
+    @property
     def measured(self) -> dict[str, Figure]:
         """The figures that are not absent."""
         return {name: figure for name, figure in self.figures.items() if not figure.absent}

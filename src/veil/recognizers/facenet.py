@@ -11,6 +11,7 @@ from veil.data.known import read_people
 from veil.errors import InputError
 from veil.recognizers import weights as sources
 from veil.recognizers.checkpoint import Checkpoint, read_checkpoint
+from veil.recognizers.lineage import lineage
 from veil.storage.networks import weights_of
 from veil.types import Embeddings, Images, view
 
@@ -30,6 +31,7 @@ class FaceNet(nn.Module):
     layers = ("conv2d_4b", "repeat_1", "mixed_6a", "repeat_2", "mixed_7a", "repeat_3", "block8")  # that GradCAM may see
 
     checkpoint: Checkpoint | None
+    ancestors: frozenset[str] = frozenset()  # of what it was tuned from (`veil.recognizers.lineage`)
     training_people: frozenset[str] = frozenset()  # whom the trunk was fine-tuned on (`veil.data.known`)
 
     def __init__(self, weights: str, cache: str, checkpoint: str | None = None) -> None:
@@ -57,6 +59,7 @@ class FaceNet(nn.Module):
             raise InputError(
                 f"recognizer.checkpoint={place!r} was fine-tuned from other weights than recognizer.weights={named}"
             )
+        self.ancestors = lineage(self)
         self.load_state_dict(self.state_dict() | checkpoint.trunk())
         self.training_people = read_people(checkpoint.path.parent)
         return checkpoint

@@ -12,7 +12,6 @@ from omegaconf import OmegaConf
 from plotly.io import to_html
 from plotly.offline import get_plotlyjs
 
-from veil.config import held_out
 from veil.errors import InputError
 from veil.evaluation.results import Results, column_names, read_results
 from veil.metrics.identification import RANKS
@@ -56,7 +55,7 @@ def write_page(folder: Path, *, originals: bool = False) -> Path:
         tables=page_tables(results),
         sections=sections,
         ratios=ratios and (ratios, _embed(ratios, "white boxes")),
-        held_out=held_out(config),
+        held_out=results.held_out,
         groups=group_tables(folder / "groups.csv"),
         people=_people(folder, results, rows, config, originals=originals),
         glossary=GLOSSARY,
@@ -103,7 +102,7 @@ def _people(
     """Who is protected worst and best, by held-out judges, by the white box where there is none."""
     if not rows:
         return {"missing": "manifest.csv is not in the run folder"}
-    judges = held_out(config) or {config["choices"]["recognizer"]}
+    judges = results.held_out or {config["choices"]["recognizer"]}
     figures = results.figures.values()
     people = ranked(rows, Columns(*(column_names(figures, measure, judges) for measure in (RANKS[1], COSINE))))
     if not people:

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from veil.config import held_out
 from veil.evaluation.results import Results
 from veil.metrics.identification import RANKS
 from veil.metrics.image import COVERAGE, DETECTED, SSIM
@@ -56,7 +55,7 @@ def _headline(results: Results, config: Mapping[str, Any]) -> tuple[Figure | Non
     if not worst.absent:
         return worst, results.figures.get(worst.source), []
     notes = [f"The worst figure over all attacks ({worst.name}) is missing: {worst.absent}."]
-    tried = attacks(results.figures.values(), held_out(config))
+    tried = attacks(results.figures.values(), results.held_out)
     if not tried:
         tried = attacks(results.figures.values(), {config["choices"]["recognizer"]})
         notes += ["No held-out judge attacked; the white box flatters the masks that it made."] if tried else []

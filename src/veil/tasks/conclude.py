@@ -1,19 +1,19 @@
 """From the rows of every face and what the attacks found to a run's figures, pictures and page."""
 
 import shlex
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
 
-from veil.config import VIEW_SIZE, Config, held_out
+from veil.config import VIEW_SIZE, Config
 from veil.data.faces import Enrolment, FaceSet, Side
 from veil.data.known import known_people
 from veil.evaluation.campaign import Findings
 from veil.evaluation.flags import raise_flags
+from veil.evaluation.outcome import RANK1
 from veil.evaluation.panel import Asked, figure_of
 from veil.evaluation.results import Results, write_results
 from veil.faces.pictures import save, to_pixels
@@ -46,12 +46,14 @@ def conclude(
     same_for_every_seed: bool,
     trained_on: Mapping[str, int],
     missing: int = 0,
+    held_out: Sequence[str] = (),
 ) -> None:
     """Means, intervals, flags, pictures, the page."""
     enrolment, evaluation, attackers, rows, asked = evidence
     found = [*findings.figures, *means(rows, asked), *(ratio_figures(rows) if config.hide_at_far is not None else [])]
     figures = by_name(found)
     probed = set(enrolment.probes.identities)
+    absent = {figure.subject for figure in found if figure.measure == RANK1 and figure.absent}
     flags = raise_flags(
         figures.values(),
         unchanged=sum(row["unchanged"] for row in rows),
@@ -61,7 +63,7 @@ def conclude(
         cells=(config.cells or VIEW_SIZE) ** 2,
         not_found=enrolment.not_found,
         single_photo=len(enrolment.people) - len(probed),
-        not_held_out=[judge for judge in config.judges if judge not in held_out(asdict(config))],
+        not_held_out=[judge for judge in config.judges if judge not in held_out and judge not in absent],
         same_for_every_seed=same_for_every_seed,
         trained_on=trained_on,
         people=len(set(evaluation.probes.identities)),
@@ -80,7 +82,8 @@ def conclude(
         "quarantined": len(enrolment.unreadable),
     }
     command = shlex.join(["python", "run.py", *HydraConfig.get().overrides.task])
-    write_results(folder, Results(figures, flags, faces, command, stages.seconds))
+    details = {"held_out": sorted(held_out)}
+    write_results(folder, Results(figures, flags, faces, command, stages.seconds, details))
     np.savez_compressed(folder / "scores.npz", **findings.scores)  # type: ignore[arg-type]
     write_page(folder, originals=config.logger["originals"])
 

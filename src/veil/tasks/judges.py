@@ -14,8 +14,11 @@ from veil.evaluation.campaign import Attack
 from veil.evaluation.panel import Asked, assign
 from veil.metrics.measure import WORST
 from veil.recognizers.embed import Embedder
+from veil.recognizers.lineage import kin, see_the_same
 from veil.tasks.setup import Setup
 from veil.types import Inpainter
+
+COMPARED = 64  # photos by which two recognisers are found to be one
 
 
 class Instruments(NamedTuple):
@@ -55,6 +58,25 @@ class Judging(Setup):
                 instantiate(self.config.attacks),
                 assign(instantiate(self.config.metrics), self.name, list(judges)),
             )
+
+    @functools.cached_property
+    def held_out(self) -> list[str]:
+        """Judges that took no part in making a mask: no kin of the white box or a surrogate, by weights or by what
+        they see. Of another tool's pictures, all of them.
+        """
+        judges = self.measuring.judges
+        if self.config.anonymized is not None:
+            return list(judges)
+        asked = [member.recognizer for member in self.whitebox.members]
+        photos = self.enrolment.probes.select(range(min(len(self.enrolment.probes), COMPARED)))
+        seen = [Embedder("white box", recognizer, self.config.cache, self.stages).clear(photos) for recognizer in asked]
+        return [
+            name
+            for name, judge in judges.items()
+            if name != self.name
+            and not any(kin(judge.network, recognizer) for recognizer in asked)
+            and not any(see_the_same(judge.clear(photos), theirs) for theirs in seen)
+        ]
 
     @functools.cached_property
     def controls(self) -> dict[str, Inpainter]:

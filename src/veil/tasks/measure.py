@@ -1,7 +1,6 @@
 """Measure an anonymised set: made first where it is not there, then looked at face by face, then attacked."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import NamedTuple
 
 import torch
@@ -9,7 +8,7 @@ from hydra.utils import instantiate
 from pytorch_lightning.callbacks import LambdaCallback
 
 from veil.anonymization.anonymized_set import AnonymizedSet
-from veil.config import Config, held_out
+from veil.config import Config
 from veil.data.faces import FaceSet, Side
 from veil.evaluation.attributes import attributes
 from veil.evaluation.campaign import Findings, campaign
@@ -81,6 +80,7 @@ def _make(setup: Judging, made: AnonymizedSet, run: RunFolder) -> None:
             same_for_every_seed=made.notes["same_for_every_seed"],
             trained_on=_trained(setup, made, people.evaluation),
             missing=people.missing,
+            held_out=setup.held_out,
         )
 
 
@@ -114,7 +114,7 @@ def _material(setup: Judging, made: AnonymizedSet, people: Shown) -> Material:
 def _found(setup: Judging, material: Material) -> Findings:
     """What attacks, controls and feature networks say."""
     config, measuring = setup.config, setup.measuring
-    findings = campaign(material, measuring.attacks, held_out(asdict(config)), config.subgroups)
+    findings = campaign(material, measuring.attacks, setup.held_out, config.subgroups)
     found = [*findings.figures, *controls(material, lambda: setup.controls, config.controls, config.cache)]
     found += realism(material, measuring.features)
     found += [Figure(RANK1, reason, judge, NAIVE) for judge, reason in measuring.missing.items()]
