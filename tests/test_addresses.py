@@ -91,8 +91,15 @@ def test_a_setting_that_names_a_file_stands_for_what_is_in_it(tmp_path: Path) ->
 def test_what_only_changes_speed_is_left_out(tmp_path: Path) -> None:
     group = {"_target_": "veil.inpainters.diffusion.DiffusionInpainter", "model": "package:face_diffusion", "steps": 8}
     first = settings(group, str(tmp_path))
-    for knob, value in {"batch_size": 3, "device": "cuda:1", "compile": True, "cache": "/elsewhere"}.items():
+    for knob, value in {"batch_size": 3, "compile": True, "cache": "/elsewhere"}.items():
         assert settings(group | {knob: value}, str(tmp_path)) == first
+    cpu, first_gpu, second_gpu = (
+        settings(group | {"device": device}, str(tmp_path)) for device in ("cpu", "cuda:0", "cuda:1")
+    )
+    assert cpu != first_gpu == second_gpu
+    own = {"_target_": "json.dumps", "outputs": 1.0, "batch_size": 4}  # there the names may mean anything
+    for knob in ("outputs", "batch_size"):
+        assert settings(own | {knob: -1.0}, str(tmp_path)) != settings(own, str(tmp_path))
     assert settings(group | {"steps": 4}, str(tmp_path)) != first
     assert digest({"a": 3, "b": [1]}) == digest({"b": (1.0,), "a": 3.0}) != digest({"a": 3, "b": [True]})
 

@@ -83,5 +83,11 @@ def test_what_the_command_line_refuses_is_refused(photos: Path, knobs: dict[str,
         veil.anonymize(photos, colour="red", **knobs)
     with pytest.raises(InputError, match=r"data\.root must be a folder or a zip"):
         veil.anonymize(photos / "nowhere", inpainter="fill", masker="random", **knobs)
+    with pytest.raises(InputError, match="photos must be a folder"):
+        veil.scores("")
+    with pytest.raises(InputError, match="task is the function that is called, got 'verify'"):
+        veil.anonymize(photos, task="verify")
+    with pytest.raises(InputError, match="nonsense"):
+        veil.anonymize(photos, masker="nonsense", **knobs)
     with pytest.raises(AttributeError, match="has no attribute 'anonymise'"):
         _ = veil.anonymise

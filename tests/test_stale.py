@@ -14,11 +14,14 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 
 from veil.config import Config, conf_folder
+from veil.data.faces import enrol
+from veil.errors import InputError
 from veil.storage import fingerprint
 from veil.storage.addresses import evaluation_folder, set_folder
 from veil.storage.fingerprint import SPEED
 from veil.tasks.evaluate import evaluate
 from veil.tasks.finetune import finetune
+from veil.tasks.prepare import prepare
 from veil.tasks.verify import verify
 
 Configure = Callable[..., Config]
@@ -117,6 +120,66 @@ def test_a_maskers_code_that_changed_scores_again(
     assert after != before
     masks = [sorted((folder.parent / "probes" / "masks").iterdir())[0].read_bytes() for folder in (before, after)]
     assert masks[0] != masks[1]
+
+
+def test_photos_in_folders_that_were_empty_or_deep_are_noticed(
+    small_run: Configure, photos: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "people"
+    shutil.copytree(photos, root / "team")
+    (root / "team" / "late").mkdir()
+    where = (*QUICK, f"data.root={root}")
+    before = evaluate(small_run(*where))
+    assert evaluate(small_run(*where)) == before
+    for photo in (root / "team" / "s1").iterdir():
+        shutil.copy(photo, root / "team" / "late" / photo.name)
+    (root / "team" / "late").touch()
+    after = evaluate(small_run(*where))
+    assert after != before
+    shutil.copytree(root / "team" / "s2", root / "team" / "another")
+    assert evaluate(small_run(*where)) not in (before, after)
+
+
+def test_photos_that_change_while_they_are_read_are_read_again(
+    small_run: Configure, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, read = tmp_path / "people", list[int]()
+    shutil.copytree(photos, root)
+
+    def meanwhile(*arguments: Any) -> Any:
+        found = enrol(*arguments)
+        if not read:
+            shutil.copy(root / "s1" / "1.pgm", root / "s2" / "9.pgm")
+        read.append(len(found.gallery) + len(found.probes))
+        return found
+
+    monkeypatch.setattr("veil.tasks.prepare.enrol", meanwhile)
+    prepare(small_run(f"data.root={root}", f"cache={tmp_path / 'cache'}"))
+    assert read == [30, 31]
+
+
+def test_a_module_edited_after_it_was_loaded_is_refused(
+    small_run: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "their_package"
+    package.mkdir()
+    (package / "__init__.py").write_text("SIGN = 1.0\n")
+    (package / "mine.py").write_text(
+        "from veil.maskers.random import random_patches\n\n\n"
+        "def mine(faces, recognizer):\n    return random_patches(faces, recognizer, 16)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    own = (*QUICK, "masker._target_=their_package.mine.mine", "~masker.cells", "~masker.centre_bias")
+    first = set_folder(small_run(*own), "photos").path
+    evaluate(small_run(*own))
+    (package / "__init__.py").write_text("SIGN = -1.0\n")
+    with pytest.raises(InputError, match=r"__init__\.py was edited after it was loaded: start Python anew"):
+        evaluate(small_run(*own))
+    for name in ("their_package", "their_package.mine"):
+        sys.modules.pop(name)
+    for function in (fingerprint._found, fingerprint._module_of, fingerprint._syntax, fingerprint._imports):
+        function.cache_clear()
+    assert set_folder(small_run(*own), "photos").path != first  # a package's __init__ is code that runs
 
 
 LATE = """

@@ -65,6 +65,17 @@ def test_drawn_impostors_stand_for_all_and_genuine_pairs_stay() -> None:
     assert set(np.unique(drawn.probed[drawn.probed != drawn.enrolled])) == set(range(40))
 
 
+def test_an_area_next_to_1_has_the_interval_of_1() -> None:
+    generator = np.random.default_rng(0)
+    row, column = (part.ravel() for part in np.meshgrid(np.arange(30), np.arange(30), indexing="ij"))
+    cosines = np.where(row == column, 0.9, 0.1) + 0.01 * generator.standard_normal(900)
+    cosines[np.flatnonzero(row != column)[0]] = 0.95  # one impostor above all genuine pairs
+    found = verification(Pairs(cosines, row, column)).area
+    assert 0.998 < found.value < 1
+    assert found.low == pytest.approx(0.025 ** (1 / 30))  # Clopper and Pearson, 30 of 30
+    assert found.high == 1
+
+
 def simulate(generator: np.random.Generator, people: int, probes: int, mean: float) -> Pairs:
     """Each person's probes are easy or hard to accept, and so are its two templates; all normal."""
     probed, enrolled = np.repeat(np.arange(people), probes), np.repeat(np.arange(people), 2)

@@ -5,12 +5,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hydra.errors import InstantiationException
+from hydra.errors import ConfigCompositionException, InstantiationException, MissingConfigException
 from jaxtyping import Float
+from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
 from veil.anonymization.anonymized_set import AnonymizedSet
 from veil.config import Config, compose, conf_folder
+from veil.errors import InputError
 from veil.evaluation.results import Results, read_results
 from veil.tasks.anonymize import by_itself, made_set, scored
 from veil.tasks.evaluate import evaluate as run_evaluation
@@ -91,10 +93,17 @@ def _reasons() -> Iterator[None]:
 
 def _config(photos: str | Path, knobs: Mapping[str, Any]) -> Config:
     """Choices of groups are overrides; knobs are set in the composed config, so that no value needs quoting."""
+    if not str(photos):
+        raise InputError("photos must be a folder, a zip, a .csv or `att`, got ''")
+    if "task" in knobs:
+        raise InputError(f"task is the function that is called, got {knobs['task']!r}")
     folder = str(photos) != ATT
     groups = {path.name for path in conf_folder().iterdir() if path.is_dir()}
     chosen = {"data": "folder" if folder else ATT} | {key: value for key, value in knobs.items() if key in groups}
     turned = {key: value for key, value in knobs.items() if key not in groups}
     if folder:
         turned["data.root"] = str(photos)
-    return compose(*(f"{group}={option}" for group, option in chosen.items()), knobs=turned)
+    try:
+        return compose(*(f"{group}={option}" for group, option in chosen.items()), knobs=turned)
+    except (ConfigCompositionException, MissingConfigException, OmegaConfBaseException) as error:
+        raise InputError(str(error).split("\n")[0]) from error

@@ -9,6 +9,7 @@ import hydra
 from hydra.errors import CompactHydraException, InstantiationException
 from hydra.utils import get_method
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from veil.config import conf_folder, refuse_old_names, validate
 from veil.errors import InputError
@@ -29,6 +30,6 @@ def run(cfg: DictConfig) -> str:
     try:
         config = validate(cfg)
         return str(get_method(config.task["_target_"])(config))
-    except (InputError, OSError, InstantiationException) as error:  # the user's to mend: one line, no traceback
-        reason = error.__cause__ if isinstance(error, InstantiationException) else error
+    except (InputError, OSError, InstantiationException, OmegaConfBaseException) as error:  # the user's to mend
+        reason = error.__cause__ if isinstance(error, InstantiationException) else str(error).split("\n")[0]
         raise CompactHydraException(f"error: {reason}") from error

@@ -1,6 +1,7 @@
 """Photos on disk: one folder a person, or a CSV that says who is where."""
 
 import csv
+import os
 import re
 import zipfile
 from collections import Counter
@@ -22,9 +23,9 @@ def folder(root: str | Sequence[str], min_photos: int = 1, suffixes: Iterable[st
 
     Raises InputError when a root is not there or holds no photos.
     """
-    roots = [root] if isinstance(root, str) else list(root)
-    if not roots:
-        raise InputError("data.root must be one or several folders, zips or .csv, got none")
+    roots = [str(one) for one in (root if isinstance(root, list | tuple) else [root])]  # a folder may be called 2024
+    if not roots or root is None:
+        raise InputError(f"data.root must be one or several folders, zips or .csv, got {root}")
     parts = [_photos(one, frozenset(suffixes)) for one in roots]
     photos = parts[0] if len(parts) == 1 else joined(parts, [Path(one).expanduser().stem for one in roots])
     return with_min_photos(photos, min_photos)
@@ -84,8 +85,8 @@ def in_place(root: Path, names: Sequence[str]) -> Photos:
     if root.is_file():
         return Photos(keys, people, lambda number: read_member(root, names[number]), sources=[root])
     files = [root / name for name in names]
-    folders = {root, *(file.parent for file in files)}
-    return Photos(keys, people, lambda number: read_file(files[number]), sources=[*sorted(folders), *files])
+    folders = sorted(Path(place) for place, _, _ in os.walk(root))  # empty ones too: photos may come into them
+    return Photos(keys, people, lambda number: read_file(files[number]), sources=[*folders, *files])
 
 
 def listed(path: Path) -> Photos:

@@ -2,24 +2,22 @@
 
 import csv
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from numpy import ndarray
 
 from veil.data.faces import Enrolment, FaceSet
-from veil.data.header import Columns, Header, packed, read_columns, read_header, stamps, unpacked
+from veil.data.header import Columns, Header, Stamps, packed, read_columns, read_header, unpacked
 from veil.errors import InputError
 
 
-def write_split(folder: Path, enrolment: Enrolment, sources: Sequence[Path]) -> None:
+def write_split(folder: Path, enrolment: Enrolment, sources: Stamps) -> None:
     """Write `split.npz` (the columns), `split.json` (checksum, counts, formats, sources ...), `quarantine.csv`."""
     columns = to_columns(enrolment)
     np.savez_compressed(folder / "split.npz", **columns)  # type: ignore[arg-type]
-    header = Header(
-        columns_digest(columns), counts(enrolment), stamps(sources), enrolment.formats, enrolment.unlabelled
-    )
+    header = Header(columns_digest(columns), counts(enrolment), sources, enrolment.formats, enrolment.unlabelled)
     header.write(folder)
     with (folder / "quarantine.csv").open("w", newline="") as file:
         writer = csv.writer(file)

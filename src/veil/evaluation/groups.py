@@ -33,9 +33,9 @@ def chosen_labels(
     """
     unknown = sorted(set(names or ()) - set(labels))
     if unknown and not labels:
-        raise InputError(f"groups must be null for data without labels, got {unknown}: {unlabelled}")
+        raise InputError(f"subgroups must be null for data without labels, got {unknown}: {unlabelled}")
     if unknown:
-        raise InputError(f"groups must be labels of the data, of which it has {sorted(labels)}, got {unknown}")
+        raise InputError(f"subgroups must be labels of the data, of which it has {sorted(labels)}, got {unknown}")
     return {name: labels[name] for name in (labels if names is None else names)}
 
 

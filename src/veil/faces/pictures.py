@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from numpy import ndarray
 from PIL import Image, ImageDraw
 
-from veil.types import Images, Masks, field_box
+from veil.types import Images, Masks, field_box, view_box
 
 JPEG_QUALITY = 95
 
@@ -48,6 +48,28 @@ def _encode(pixels: ndarray, image_format: str) -> bytes:
 def mask_pixels(masks: Masks) -> UInt8[ndarray, "b h w"]:
     """White where masked."""
     return masks[:, 0].byte().mul(255).cpu().numpy()
+
+
+def nearly_equal(
+    original: UInt8[ndarray, "h w 3"], result: UInt8[ndarray, "h w 3"], mask: UInt8[ndarray, "h w"] | None = None
+) -> bool:
+    """Whether a result still shows its original.
+
+    With a mask: a PSNR of at least 30 dB in it, or of 40 dB in the whole view, where next to nothing was masked.
+    Without one: 30 dB in the view after the best gain and offset, which compression and brightness leave.
+    """
+    one, other = (picture[view_box(*picture.shape[:2])].astype(float) for picture in (original, result))
+    if mask is not None:
+        hidden = mask > 0
+        inside = original[hidden].astype(float) - result[hidden]
+        return bool(_psnr(one - other) >= 40 or not hidden.any() or _psnr(inside) >= 30)
+    x, y = other - other.mean(), one - one.mean()
+    gain = (x * y).sum() / max((x * x).sum(), 1e-9)
+    return _psnr(y - gain * x) >= 30
+
+
+def _psnr(difference: ndarray) -> float:
+    return float(10 * np.log10(255**2 / max((difference**2).mean(), 1e-9)))
 
 
 def sample_sheet(originals: Sequence[Path], masks: Sequence[Path], results: Sequence[Path]) -> Image.Image:

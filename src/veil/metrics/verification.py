@@ -176,9 +176,13 @@ def verification(pairs: Pairs, resamples: int = 1000, seed: int = 0) -> Verifica
 
 
 def _logit_interval(value: float, deviation: float, people: int) -> tuple[float, float]:
-    """Student's interval of the log odds, turned back: shares near 0 or 1 are skewed (Pepe 2003, section 5.2)."""
-    if value in (0, 1):
-        return end_interval(value, people)
+    """Student's interval of the log odds, turned back: shares near 0 or 1 are skewed (Pepe 2003, section 5.2).
+
+    A value nearer to 0 or 1 than half a person is taken for it: log odds there are no longer straight.
+    """
+    if min(value, 1 - value) < 0.5 / people:
+        low, high = end_interval(round(value), people)
+        return min(low, value), max(high, value)
     reach = t.ppf((1 + LEVEL) / 2, people - 1) * deviation / (value * (1 - value))
     return float(expit(logit(value) - reach)), float(expit(logit(value) + reach))
 

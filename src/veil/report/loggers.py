@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+import numpy as np
+from numpy import ndarray
+from PIL import Image
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 
 from veil.evaluation.results import read_results
-from veil.storage.folders import RunFolder, read_manifest
+from veil.faces.pictures import nearly_equal
+from veil.storage.folders import Row, RunFolder, read_manifest
 from veil.storage.progress import console
 
 IMAGES = 8  # of each kind that are logged
@@ -64,7 +68,10 @@ def _logged_in() -> bool:
 def publish(logger: Logger, run: RunFolder) -> None:
     """Log a complete run: flat config without paths, every figure with its interval, masks and results; then finish."""
     results = read_results(run.path)
-    logger.log_hyperparams(without_paths(flat(run.config)))
+    knobs = without_paths(flat(run.config))
+    if knobs.get("anonymized"):
+        knobs["choices/masker"] = "another tool"  # else its folder's name
+    logger.log_hyperparams(knobs)
     figures = {name: figure.interval._asdict() for name, figure in results.measured.items()}
     logger.log_metrics(flat(figures) | {"flags": len(results.flags)})
     if isinstance(logger, VeilWandb):
@@ -85,13 +92,19 @@ def _log_pictures(logger: VeilWandb, run: RunFolder) -> None:
         return
     shown = rows[:: max(len(rows) // IMAGES, 1)][:IMAGES]
     for kind in ("mask", "result", *(["original"] if logger.originals else [])):
-        paths = [
-            str(run.path / row[kind])
-            for row in shown
-            if row[kind] and (logger.originals or kind != "result" or not row["unchanged"])  # that is an original
-        ]
+        private = not logger.originals and kind == "result"
+        chosen = [row for row in shown if row[kind] and not (private and _shows_its_original(run.path, row))]
+        paths = [str(run.path / row[kind]) for row in chosen]
         if paths:
             logger.log_image(f"pictures/{kind}", paths)  # no names
+
+
+def _shows_its_original(folder: Path, row: Row) -> bool:
+    def pixels(kind: str) -> ndarray:
+        with Image.open(folder / row[kind]) as image:
+            return np.asarray(image.convert("RGB"))
+
+    return nearly_equal(pixels("original"), pixels("result"), pixels("mask")[..., 0] if row["mask"] else None)
 
 
 def _log_confusions(logger: VeilWandb, run: RunFolder) -> None:

@@ -21,6 +21,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from veil.errors import InputError
 from veil.storage.packages import packaged_model
 
 # Settings that change where, how fast or how loudly something goes, never what comes out. The kind of device
@@ -36,6 +37,7 @@ FILES = frozenset(("checkpoint", "file", "weights"))  # settings that may name a
 PEOPLE = "training_people.txt"  # `veil.data.known`
 PACKAGE = Path(__file__).parents[1]  # Veil's own folder
 BLOCK = 2**22  # bytes
+LOADED: dict[Path, list[int]] = {}  # what the file system said of users' modules before they were loaded
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -81,7 +83,9 @@ def settings(node: Any, cache: str, dropped: frozenset[str] = SPEED) -> Any:
 
     """
     if isinstance(node, Mapping):
-        found = {key: settings(value, cache, dropped) for key, value in node.items() if key not in dropped}
+        own = not str(node.get("_target_", "veil.")).startswith("veil.")  # there a name may mean anything
+        left_out = frozenset[str]() if own else dropped
+        found = {key: settings(value, cache, dropped) for key, value in node.items() if key not in left_out}
         for key in FILES & set(node):  # whatever they are called; elsewhere a word is no file
             if _names_a_file(node[key]):
                 found[key] = with_side_files(Path(node[key]).expanduser(), cache)
@@ -201,8 +205,21 @@ def _collect(module: str, found: dict[str, str]) -> None:
         return
     found[module] = _syntax(path, stamp(path)[1])
     if _is_own(path):
+        if not path.is_relative_to(PACKAGE):
+            _refuse_edited(module, path)
+            if "." in module:  # Python runs a package's `__init__` first
+                _collect(module.rpartition(".")[0], found)
         for imported in _imports(module, path, stamp(path)[1]):
             _collect(imported, found)
+
+
+def _refuse_edited(module: str, path: Path) -> None:
+    """Raise InputError for a user's module that was edited after this process loaded it: what runs is not on disk."""
+    now = stamp(path)
+    if module not in sys.modules:
+        LOADED[path] = now
+    elif LOADED.setdefault(path, now) != now:
+        raise InputError(f"{path} was edited after it was loaded: start Python anew")
 
 
 @functools.cache

@@ -1,13 +1,14 @@
 """Train with Lightning: the best epoch, the learning curve, and going on where a killed run stopped."""
 
 import logging
+import signal
 import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 from hydra.utils import instantiate
-from pytorch_lightning.callbacks import EarlyStopping, LambdaCallback, ModelCheckpoint
+from pytorch_lightning.callbacks import Callback, EarlyStopping, LambdaCallback, ModelCheckpoint
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 from torch import nn
@@ -80,6 +81,18 @@ def fit_head(
     fit(config, recipe, module, data, folder / "head", stages, logger, "fit the head", devices=1, strategy="auto")
     classifier: nn.Linear = loss.classifier()  # type: ignore[operator]
     return classifier.cpu()
+
+
+class Stoppable(Callback):
+    """Ends at once on SIGTERM, as without Lightning, which waits for an end of training that prediction has not."""
+
+    def on_predict_start(self, *_: Any) -> None:
+        """Undo Lightning's own handler."""
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def on_test_start(self, *_: Any) -> None:
+        """The same."""
+        self.on_predict_start()
 
 
 def is_helper() -> bool:

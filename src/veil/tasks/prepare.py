@@ -8,7 +8,7 @@ from rich.table import Table
 
 from veil.config import Config
 from veil.data.faces import Enrolment, enrol
-from veil.data.header import read_header
+from veil.data.header import Stamps, read_header, stamps
 from veil.data.splitfile import checksum, counts, read_split, write_split
 from veil.storage.addresses import split_folder
 from veil.storage.progress import Stages, console
@@ -31,6 +31,18 @@ def prepare(config: Config) -> Path:
     return folder
 
 
+def _read(config: Config, stages: Stages) -> tuple[Enrolment, Stamps]:
+    """The data set, and what the file system said of it before and after it was read: the same, or it is read anew."""
+    while True:
+        photos = instantiate(config.data)
+        before = stamps(photos.sources)
+        enrolment = enrol(photos, config.split.gallery, config.seed, config.cache, stages, config.on_error)
+        again = instantiate(config.data)
+        if (list(again.keys), stamps(again.sources)) == (list(photos.keys), before):
+            return enrolment, before
+        console.print("The data set has changed while it was read: reading it again")
+
+
 def prepared(config: Config, stages: Stages) -> Enrolment:
     """The data set, aligned and split: read from its split file, which is made where there is none yet or where the
     data set has changed since.
@@ -43,11 +55,10 @@ def prepared(config: Config, stages: Stages) -> Enrolment:
             console.print("The data set has changed since it was prepared: preparing it again")
             run.discard()
         if not run.complete:
-            photos = instantiate(config.data)
-            enrolment = enrol(photos, config.split.gallery, config.seed, config.cache, stages, config.on_error)
             shutil.rmtree(run.partial, ignore_errors=True)
+            enrolment, sources = _read(config, stages)
             with run.writing() as folder:
-                write_split(folder, enrolment, photos.sources)
+                write_split(folder, enrolment, sources)
         enrolment = read_split(run.path, Path(config.cache).expanduser(), config.seed)
     if enrolment.unreadable:
         quarantine = run.path / "quarantine.csv"

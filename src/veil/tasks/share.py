@@ -3,6 +3,7 @@
 import json
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,12 @@ from PIL import Image
 
 from veil.config import Config
 from veil.errors import InputError
+from veil.faces.pictures import nearly_equal
 from veil.storage.fingerprint import content
 from veil.storage.folders import Row, write_csv
 from veil.storage.progress import console
 from veil.tasks.anonymize import made_set
 from veil.tasks.setup import Setup
-from veil.types import view_box
 
 METHOD = (
     "ratio",
@@ -27,18 +28,16 @@ METHOD = (
     "protect",
     "image_format",
 )  # of the config; the rest may hold names and paths
-ALIKE = 40.0  # dB, in the view: what compression alone leaves
-REPAINTED = 30.0  # dB, in the mask
 
 
 def share(config: Config) -> Path:
     """Copy pictures and masks of this config's probes into the new folder `task.output`, numbered in an order that
     tells nothing, with `manifest.csv` (files and ratios) and `method.json`. The set is made first, if it is not there.
 
-    A result that equals its original, or nearly, is left out and counted. Raises InputError where `task.output` is
-    there already, or no picture may be shared.
+    A result that equals an original of the set, or nearly, is left out and counted. Raises InputError where
+    `task.output` is there already, or no picture may be shared.
     """
-    output = Path(config.task["output"]).expanduser()
+    output = Path(str(config.task["output"])).expanduser()
     if output.exists():
         raise InputError(f"task.output must be a new folder, got {output}")
     setup = Setup(config)
@@ -46,7 +45,8 @@ def share(config: Config) -> Path:
     source, done = made.path, made.rows()
     rows = [done[key] for key in setup.sides[0].probes.keys if key in done]
     rows.sort(key=lambda row: content(source / row["result"], config.cache))
-    shared = [row for row in rows if not shows_its_original(source, row)]
+    originals = Originals(source, rows)
+    shared = [row for row in rows if not originals.show_in(row)]
     if not shared:
         raise InputError(f"task=share: all {len(rows)} results in {source} equal their originals, or nearly")
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -62,23 +62,34 @@ def share(config: Config) -> Path:
     return output
 
 
-def shows_its_original(source: Path, row: Row) -> bool:
-    """Whether a result is near its original: PSNR of at least `ALIKE` in the view, or of `REPAINTED` in the mask."""
-    original, result = (_pixels(source / row[kind]) for kind in ("original", "result"))
-    change = (original - result) ** 2
-    near = _psnr(change[view_box(*change.shape[:2])]) >= ALIKE
-    if row["mask"]:
-        near = near or _psnr(change[_pixels(source / row["mask"]) > 0]) >= REPAINTED
-    return near
+class Originals:
+    """The originals of a set, and whether a result shows one: its own, or another that looks most like it."""
+
+    def __init__(self, source: Path, rows: Sequence[Row]) -> None:
+        self.source, self.rows = source, rows
+        self.small = np.stack([_small(source / row["original"]) for row in rows])
+
+    def show_in(self, row: Row) -> bool:
+        """Whether the result equals an original, or nearly (`veil.faces.pictures.nearly_equal`)."""
+        result = _pixels(self.source / row["result"])
+        mask = _pixels(self.source / row["mask"])[..., 0] if row["mask"] else None
+        if nearly_equal(_pixels(self.source / row["original"]), result, mask):
+            return True
+        nearest = self.rows[int((self.small @ _small(self.source / row["result"])).argmax())]
+        return nearest["key"] != row["key"] and nearly_equal(_pixels(self.source / nearest["original"]), result)
 
 
-def _psnr(squares: ndarray) -> float:
-    return float(10 * np.log10(255**2 / max(squares.mean(), 1e-9)))
+def _small(path: Path) -> ndarray:
+    """The middle of a picture in 32 x 32 greys, as a unit vector without its mean."""
+    with Image.open(path) as image:
+        greys = np.asarray(image.convert("L").crop((48, 48, 208, 208)).resize((32, 32)), float).ravel()
+    greys -= greys.mean()
+    return greys / max(np.linalg.norm(greys), 1e-9)
 
 
 def _pixels(path: Path) -> ndarray:
     with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"), np.float64)
+        return np.asarray(image.convert("RGB"))
 
 
 def _copied(source: Path, row: Row, number: int, folder: Path) -> Row:
