@@ -83,3 +83,18 @@ def test_any_marked_function_is_a_metric() -> None:
     found = metric.compute()
     assert found is not None
     assert (found.value, found.n) == (pytest.approx((3 + 9 + 9) / 3), 3)
+
+
+def test_what_is_no_share_of_faces_has_no_interval_of_events() -> None:
+    """Coverage 1 of every face, a pose error of 0: the same for everybody is known exactly."""
+    people = torch.arange(30).repeat_interleave(2)
+
+    def interval(event: bool, value: float) -> Interval | None:
+        measure = Measure("m", "a number", "check", "share", (0, 1), event=event)
+        metric = PerFace(measured(measure)(lambda values: values))
+        metric.update(people, values=torch.full((60,), value))
+        return metric.compute()
+
+    assert interval(False, 1.0) == Interval(1.0, 1.0, 1.0, 60)
+    assert interval(False, 0.0) == Interval(0.0, 0.0, 0.0, 60)
+    assert interval(True, 1.0) == pytest.approx(Interval(1.0, 0.025 ** (1 / 30), 1.0, 60))

@@ -107,7 +107,7 @@ def bits_interval(bits: Float[np.ndarray, " p"], people: Int[np.ndarray, " p"]) 
     """The bound max(0, mean), everybody weighing the same."""
     _, person = np.unique(people, return_inverse=True)
     own = np.bincount(person, bits) / np.bincount(person)
-    mean = bootstrap_mean(own, np.arange(len(own)))
+    mean = bootstrap_mean(own, np.arange(len(own)), event=False)
     return Interval(max(0.0, mean.value), max(0.0, mean.low), max(0.0, mean.high), len(bits))
 
 

@@ -101,6 +101,7 @@ def turned(points: Shapes, others: Shapes, height: int, width: int) -> Float[Ten
         "share",
         (0, 1),
         better="higher",
+        event=True,
     )
 )
 def landmarks_found(landmarks: Shapes, anonymized_landmarks: Shapes) -> Float[Tensor, " b"]:

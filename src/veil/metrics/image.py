@@ -42,7 +42,14 @@ PSNR = Measure(
     undefined="every output equals its input: the ratio is infinite",
 )
 DETECTED = Measure(
-    "detected", "a detector (MTCNN) still finds a face", "utility", "share", (0, 1), better="higher", prominence=3
+    "detected",
+    "a detector (MTCNN) still finds a face",
+    "utility",
+    "share",
+    (0, 1),
+    better="higher",
+    prominence=3,
+    event=True,
 )
 
 

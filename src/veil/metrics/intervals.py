@@ -18,18 +18,27 @@ class Interval(NamedTuple):
 
 
 def bootstrap_mean(
-    values: Float[np.ndarray, " n"], people: Int[np.ndarray, " n"], resamples: int = 1000, seed: int = 0
+    values: Float[np.ndarray, " n"],
+    people: Int[np.ndarray, " n"],
+    resamples: int = 1000,
+    seed: int = 0,
+    *,
+    event: bool = True,
 ) -> Interval:
     """Percentile interval of the mean of `values`, resampling people with replacement (Efron 1979).
 
     Photos of one person are alike, so people are the independent units (cluster bootstrap; Davison and Hinkley 1997,
-    section 3.8). A proportion of exactly 0 or 1 has no spread to resample: its interval is Clopper and Pearson's
-    (1934) with one trial a person.
+    section 3.8). A share of events of exactly 0 or 1 has no spread to resample: its interval is Clopper and Pearson's
+    (1934) with one trial a person. A mean of anything else that is the same for everybody has no spread at all.
+
+    Args:
+        event: whether values are what happens to a face, or to a share of its pairs.
+
     """
     _, person = np.unique(people, return_inverse=True)
     totals, counts = np.bincount(person, values), np.bincount(person)
     mean = float(values.mean())
-    if np.all(values == values[0]) and mean in (0.0, 1.0):
+    if event and np.all(values == values[0]) and mean in (0.0, 1.0):
         return Interval(mean, *end_interval(mean, len(counts)), len(values))
     draws = resample(len(counts), resamples, seed)
     return Interval(mean, *percentiles((draws @ totals) / (draws @ counts)), len(values))
@@ -70,10 +79,10 @@ def end_interval(share: float, people: int) -> tuple[float, float]:
 
 
 def people_mean(
-    values: Float[np.ndarray, " n"], people: Int[np.ndarray, " n"], resamples: int = 1000
+    values: Float[np.ndarray, " n"], people: Int[np.ndarray, " n"], resamples: int = 1000, *, event: bool = True
 ) -> Interval | None:
-    """Mean and interval of the values that are numbers; `None` where none is."""
+    """Mean and interval (`bootstrap_mean`) of the values that are numbers; `None` where none is."""
     concerned = ~np.isnan(values)
     if not concerned.any():
         return None
-    return bootstrap_mean(values[concerned], people[concerned], resamples)
+    return bootstrap_mean(values[concerned], people[concerned], resamples, event=event)

@@ -30,6 +30,7 @@ class Measure:
         better: whether higher or lower is better (for privacy: more private); empty where neither is.
         prominence: 3 is shown on the console wherever it is measured, 2 also of clear photos, 1 of anonymised alone.
         undefined: why there may be no face to take the mean of.
+        event: whether a face has it or has not; its mean is then a share of faces.
 
     """
 
@@ -41,6 +42,7 @@ class Measure:
     better: Literal["higher", "lower", ""] = field(default="", compare=False)
     prominence: int = field(default=0, compare=False)
     undefined: str = field(default="no face that it concerns", compare=False)
+    event: bool = field(default=False, compare=False)
 
     def text(self, value: float) -> str:
         """The value with its unit: `71.2 %`, `20.4 dB`, `0.460`."""

@@ -18,7 +18,9 @@ RATIO = Measure(
     better="lower",
     prominence=1,
 )
-HIDDEN = Measure("hidden", "no white box takes the face for its person", "minimal", "share", (0, 1), "higher", 1)
+HIDDEN = Measure(
+    "hidden", "no white box takes the face for its person", "minimal", "share", (0, 1), "higher", 1, event=True
+)
 QUANTILES = {
     share: Measure(f"ratio_{name}", f"{words} of the faces needed no more", "minimal", "share", (0, 1), "lower", 1)
     for share, name, words in (
@@ -34,7 +36,7 @@ def ratio_figures(rows: Sequence[Mapping[str, Any]]) -> list[Figure]:
     """How much of each face was repainted where each has its own ratio, and how many faces that hid."""
     people = np.array([row["label"] for row in rows])
     ratios, hidden = (np.array([row[column] for row in rows]) for column in COLUMNS)
-    found = [Figure(RATIO, bootstrap_mean(ratios, people)), Figure(HIDDEN, bootstrap_mean(hidden, people))]
+    found = [Figure(RATIO, bootstrap_mean(ratios, people, event=False)), Figure(HIDDEN, bootstrap_mean(hidden, people))]
     return found + [Figure(measure, bootstrap_quantile(ratios, people, share)) for share, measure in QUANTILES.items()]
 
 

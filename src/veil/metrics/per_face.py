@@ -69,7 +69,7 @@ class PerFace(Metric):
     def compute(self) -> Interval | None:
         """The mean and its interval; `None` where no face has the figure."""
         values, identities = dim_zero_cat(self.values), dim_zero_cat(self.identities)
-        return people_mean(values.cpu().numpy(), identities.cpu().numpy(), self.resamples)
+        return people_mean(values.cpu().numpy(), identities.cpu().numpy(), self.resamples, event=self.measure.event)
 
 
 def where(condition: Tensor, values: Tensor) -> Float[Tensor, " b"]:

@@ -20,6 +20,7 @@ ACCURACY = Measure(
     (0, 1),
     better="lower",
     prominence=2,
+    event=True,
 )
 
 FOOLED = Measure(
@@ -31,6 +32,7 @@ FOOLED = Measure(
     better="higher",
     prominence=3,
     undefined="no clear probe is recognised, so none can be fooled",
+    event=True,
 )
 
 COSINE = Measure(
@@ -70,7 +72,10 @@ def cosine(embeddings: Embeddings, anonymized_embeddings: Embeddings) -> Float[T
 
 
 @measured(
-    Measure("aligned", "the judge's own detector finds the face", "utility", "share", (0, 1), better="higher"), "judge"
+    Measure(
+        "aligned", "the judge's own detector finds the face", "utility", "share", (0, 1), better="higher", event=True
+    ),
+    "judge",
 )
 def aligned(anonymized_embeddings: Embeddings) -> Float[Tensor, " b"]:
     """1 where a recogniser's own detector finds the face; elsewhere it recognises nobody."""

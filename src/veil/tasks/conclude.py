@@ -99,7 +99,8 @@ def means(rows: list[Row], asked: Asked) -> list[Figure]:
                 found.append(Figure(metric.measure, "the set has no masks", subject, condition=metric.condition))
                 continue
             values = np.array([np.nan if row[column] is None else row[column] for row in rows])
-            found.append(figure_of(metric, subject, people_mean(values, people, metric.resamples)))
+            interval = people_mean(values, people, metric.resamples, event=metric.measure.event)
+            found.append(figure_of(metric, subject, interval))
     return found
 
 
