@@ -79,7 +79,7 @@ def test_roots_of_one_name_are_refused(photos: Path, tmp_path: Path) -> None:
     shutil.copytree(photos, tmp_path / photos.name)
     with pytest.raises(InputError, match=rf"data\.root lists several .* called '{photos.name}'"):
         folder([str(photos), str(tmp_path / photos.name)])
-    with pytest.raises(InputError, match=r"data\.root must be one or several .* got none"):
+    with pytest.raises(InputError, match=r"data\.root must be one or several .* got \[\]"):
         folder([])
 
 

@@ -51,5 +51,5 @@ def test_an_unknown_label_is_refused() -> None:
 
 def test_data_without_labels_is_split_by_none_and_says_why_it_has_none() -> None:
     assert chosen_labels({}, None, "the list is not there") == {}
-    with pytest.raises(InputError, match=r"^groups must be null.* got \['Male'\]: the list is not there$"):
+    with pytest.raises(InputError, match=r"^subgroups must be null.* got \['Male'\]: the list is not there$"):
         chosen_labels({}, ["Male"], "the list is not there")
