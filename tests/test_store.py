@@ -66,7 +66,7 @@ def test_outputs_that_cannot_be_written_are_named(tmp_path: Path) -> None:
         raise AssertionError
 
 
-def test_the_address_is_what_matters() -> None:
+def test_the_address_is_what_matters(tmp_path: Path) -> None:
     def place(*overrides: str, data: str = "photos") -> Path:
         config = compose_config(*overrides)
         return evaluation_folder(config, set_folder(config, data), 0).path
@@ -74,7 +74,14 @@ def test_the_address_is_what_matters() -> None:
     base = place()
     assert str(base).startswith("outputs/att/saliency/face_diffusion/ratio=0.25/seed=0-")
     assert base.name.startswith("evaluation-")
-    for same in ("batch_size=3", "workers=2", "logger=csv", "trainer=cpu", "cache=/tmp", "inpainter.batch_size=2"):
+    for same in (
+        "batch_size=3",
+        "workers=2",
+        "logger=csv",
+        "trainer=cpu",
+        f"cache={tmp_path}",
+        "inpainter.batch_size=2",
+    ):
         assert place(same) == base
     assert place("inpainter.feather=0") == base  # 0 and 0.0
     others = ["ratio=0.5", "seed=1", "cells=8", "image_format=jpg", "inpainter.steps=5", "split.attackers=0.5"]
