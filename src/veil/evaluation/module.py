@@ -4,14 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
-from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from veil.data.faces import FaceSet, join
 from veil.evaluation.panel import Panel
+from veil.faces.pictures import read_pixels
 from veil.storage.folders import Row
 from veil.types import Faces, Images, Masks
 
@@ -49,8 +48,7 @@ class AnonymizedFaces(Dataset):
 
 
 def _pixels(path: Path) -> torch.Tensor:
-    with Image.open(path) as image:
-        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None]
+    return torch.from_numpy(read_pixels(path)).permute(2, 0, 1)[None]
 
 
 def _join(pairs: Sequence[Anonymized]) -> Anonymized:

@@ -50,6 +50,12 @@ def mask_pixels(masks: Masks) -> UInt8[ndarray, "b h w"]:
     return masks[:, 0].byte().mul(255).cpu().numpy()
 
 
+def read_pixels(path: Path) -> UInt8[ndarray, "h w 3"]:
+    """A picture of ours, of which a mask too has three channels."""
+    with Image.open(path) as image:
+        return np.array(image.convert("RGB"))
+
+
 def nearly_equal(
     original: UInt8[ndarray, "h w 3"], result: UInt8[ndarray, "h w 3"], mask: UInt8[ndarray, "h w"] | None = None
 ) -> bool:

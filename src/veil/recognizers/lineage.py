@@ -19,11 +19,6 @@ def lineage(recognizer: nn.Module) -> frozenset[str]:
     return frozenset(own) | getattr(recognizer, "ancestors", frozenset())
 
 
-def kin(one: nn.Module, other: nn.Module) -> bool:
-    """Whether two recognisers share a tensor, now or before one of them was tuned."""
-    return bool(lineage(one) & lineage(other))
-
-
 def see_the_same(one: Float[Tensor, "n d"], other: Float[Tensor, "n k"]) -> bool:
     """Whether two recognisers' embeddings of the same photos have the same cosines: one network in two formats."""
     return bool((one @ one.T - other @ other.T).abs().max() <= SAME)

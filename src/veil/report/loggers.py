@@ -8,13 +8,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-import numpy as np
-from numpy import ndarray
-from PIL import Image
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 
 from veil.evaluation.results import read_results
-from veil.faces.pictures import nearly_equal
+from veil.faces.pictures import nearly_equal, read_pixels
 from veil.storage.folders import Row, RunFolder, read_manifest
 from veil.storage.progress import console
 
@@ -100,11 +97,8 @@ def _log_pictures(logger: VeilWandb, run: RunFolder) -> None:
 
 
 def _shows_its_original(folder: Path, row: Row) -> bool:
-    def pixels(kind: str) -> ndarray:
-        with Image.open(folder / row[kind]) as image:
-            return np.asarray(image.convert("RGB"))
-
-    return nearly_equal(pixels("original"), pixels("result"), pixels("mask")[..., 0] if row["mask"] else None)
+    mask = read_pixels(folder / row["mask"])[..., 0] if row["mask"] else None
+    return nearly_equal(read_pixels(folder / row["original"]), read_pixels(folder / row["result"]), mask)
 
 
 def _log_confusions(logger: VeilWandb, run: RunFolder) -> None:

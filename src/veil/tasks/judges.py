@@ -14,7 +14,7 @@ from veil.evaluation.campaign import Attack
 from veil.evaluation.panel import Asked, assign
 from veil.metrics.measure import WORST
 from veil.recognizers.embed import Embedder
-from veil.recognizers.lineage import kin, see_the_same
+from veil.recognizers.lineage import lineage, see_the_same
 from veil.tasks.setup import Setup
 from veil.types import Inpainter
 
@@ -67,14 +67,16 @@ class Judging(Setup):
         judges = self.measuring.judges
         if self.config.anonymized is not None:
             return list(judges)
-        asked = [member.recognizer for member in self.whitebox.members]
+        asked = [self.embedder(self.name, self.recognizer)]
+        asked += [self.embedder("a surrogate", surrogate.recognizer) for surrogate in self.whitebox.members[1:]]
+        ancestors = frozenset().union(*(lineage(embedder.network) for embedder in asked))
         photos = self.enrolment.probes.select(range(min(len(self.enrolment.probes), COMPARED)))
-        seen = [Embedder("white box", recognizer, self.config.cache, self.stages).clear(photos) for recognizer in asked]
+        seen = [embedder.clear(photos) for embedder in asked]
         return [
             name
             for name, judge in judges.items()
             if name != self.name
-            and not any(kin(judge.network, recognizer) for recognizer in asked)
+            and not lineage(judge.network) & ancestors
             and not any(see_the_same(judge.clear(photos), theirs) for theirs in seen)
         ]
 

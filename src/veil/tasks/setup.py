@@ -30,7 +30,7 @@ class Setup:
 
     def __init__(self, config: Config) -> None:
         self.config, self.stages, self.name = config, Stages(), config.choices.recognizer
-        self._embedders: dict[str, Embedder] = {}
+        self._embedders: dict[nn.Module, Embedder] = {}
         asks_in_bfloat16(config)  # refused before hours of work, as are outputs that cannot be written
         opened_lock(Path(config.outputs), "set-up").close()
 
@@ -99,9 +99,9 @@ class Setup:
 
     def embedder(self, name: str, recognizer: nn.Module) -> Embedder:
         """A recogniser of this run with the cache of its embeddings, the same for all who ask."""
-        if name not in self._embedders:
-            self._embedders[name] = Embedder(name, recognizer, self.config.cache, self.stages)
-        return self._embedders[name]
+        if recognizer not in self._embedders:
+            self._embedders[recognizer] = Embedder(name, recognizer, self.config.cache, self.stages)
+        return self._embedders[recognizer]
 
     def ready(self, recognizers: dict[str, nn.Module]) -> dict[str, nn.Module]:
         """Recognisers on the device, fitted where they learn from the gallery. Raises InputError for one that was

@@ -14,7 +14,7 @@ from PIL import Image
 
 from veil.config import Config
 from veil.errors import InputError
-from veil.faces.pictures import nearly_equal
+from veil.faces.pictures import nearly_equal, read_pixels
 from veil.storage.fingerprint import content
 from veil.storage.folders import Row, write_csv
 from veil.storage.progress import console
@@ -71,12 +71,12 @@ class Originals:
 
     def show_in(self, row: Row) -> bool:
         """Whether the result equals an original, or nearly (`veil.faces.pictures.nearly_equal`)."""
-        result = _pixels(self.source / row["result"])
-        mask = _pixels(self.source / row["mask"])[..., 0] if row["mask"] else None
-        if nearly_equal(_pixels(self.source / row["original"]), result, mask):
+        result = read_pixels(self.source / row["result"])
+        mask = read_pixels(self.source / row["mask"])[..., 0] if row["mask"] else None
+        if nearly_equal(read_pixels(self.source / row["original"]), result, mask):
             return True
         nearest = self.rows[int((self.small @ _small(self.source / row["result"])).argmax())]
-        return nearest["key"] != row["key"] and nearly_equal(_pixels(self.source / nearest["original"]), result)
+        return nearest["key"] != row["key"] and nearly_equal(read_pixels(self.source / nearest["original"]), result)
 
 
 def _small(path: Path) -> ndarray:
@@ -85,11 +85,6 @@ def _small(path: Path) -> ndarray:
         greys = np.asarray(image.convert("L").crop((48, 48, 208, 208)).resize((32, 32)), float).ravel()
     greys -= greys.mean()
     return greys / max(np.linalg.norm(greys), 1e-9)
-
-
-def _pixels(path: Path) -> ndarray:
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"))
 
 
 def _copied(source: Path, row: Row, number: int, folder: Path) -> Row:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
-from diffusers import AutoencoderKL, StableDiffusionInpaintPipeline
+from diffusers import AutoencoderKL
 from pytorch_lightning.callbacks import Checkpoint, WeightAveraging
 from torchvision.utils import make_grid, save_image
 
-from veil.training.diffusion import field_masks, new_scheduler
+from veil.training.diffusion import field_masks, new_pipeline
 from veil.training.masks import draw_masks
 from veil.training.schedule import Counted, warm_average
 from veil.types import Images
@@ -102,16 +102,7 @@ class SampleGrid(pl.Callback):
     def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if not trainer.is_global_zero:
             return
-        pipeline = StableDiffusionInpaintPipeline(
-            vae=self.autoencoder.to(module.device),
-            unet=module.unet,
-            scheduler=new_scheduler(),
-            text_encoder=None,
-            tokenizer=None,
-            safety_checker=None,
-            feature_extractor=None,
-            requires_safety_checker=False,
-        )
+        pipeline = new_pipeline(self.autoencoder.to(module.device), module.unet)
         pipeline.set_progress_bar_config(disable=True)
         prompt_size = pipeline.unet.config.cross_attention_dim
         count, size = len(self.fields), self.fields.shape[-1]

@@ -70,6 +70,20 @@ def new_scheduler() -> EulerAncestralDiscreteScheduler:
     )
 
 
+def new_pipeline(autoencoder: AutoencoderKL, unet: UNet2DConditionModel) -> StableDiffusionInpaintPipeline:
+    """The two networks in diffusers' format, without words and without a safety checker."""
+    return StableDiffusionInpaintPipeline(
+        vae=autoencoder,
+        unet=unet,
+        scheduler=new_scheduler(),
+        text_encoder=None,
+        tokenizer=None,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
 def signal(scheduler: EulerAncestralDiscreteScheduler) -> Float[Tensor, " t"]:
     """Share of the variance that is signal at each timestep, exactly 0 at the last."""
     kept = scheduler.alphas_cumprod.clone()
@@ -110,16 +124,7 @@ def write_model(
     """
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    StableDiffusionInpaintPipeline(
-        vae=autoencoder.half(),
-        unet=unet.half(),
-        scheduler=new_scheduler(),
-        text_encoder=None,
-        tokenizer=None,
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    ).save_pretrained(partial)
+    new_pipeline(autoencoder.half(), unet.half()).save_pretrained(partial)
     for path in partial.rglob("*.json"):
         settings = json.loads(path.read_text())
         settings.pop("_name_or_path", None)  # where warm-started weights were read from
