@@ -192,6 +192,27 @@ def test_a_held_out_judge_measures_beside_the_white_box(small_run: Callable[...,
     assert "privacy/dlib/fooled" not in measured
 
 
+def test_another_judge_looks_at_no_picture_again(
+    small_run: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged = "judges=default", "attacks=none", "masker=random"
+    fresh = evaluate(small_run(*judged))
+    evaluate(small_run("attacks=none", "masker=random", outputs="other"))
+
+    def looked(*_: Any) -> None:
+        raise AssertionError("a picture is measured again")
+
+    monkeypatch.setattr("veil.evaluation.panel.face_detector", looked)
+    monkeypatch.setattr("veil.metrics.image.view", looked)
+    added = evaluate(small_run(*judged, outputs="other"))
+    assert sorted(rows(added)[0]) == sorted(rows(fresh)[0])
+    for one, other in zip(rows(added), rows(fresh), strict=True):
+        assert one == other
+    assert figures(added)["figures"] == figures(fresh)["figures"]
+    with pytest.raises(AssertionError, match="measured again"):
+        evaluate(small_run(*judged, "trainer.precision=bf16-mixed", outputs="other"))
+
+
 def test_a_judge_cannot_take_the_white_boxs_name(small_run: Callable[..., Config]) -> None:
     same = small_run("+judges.facenet=${recognizer}")
     assert other_judges(same, "facenet") == {}

@@ -60,15 +60,15 @@ class Evaluation(pl.LightningModule):
     """`test_step` has the panel look at each face and hands its rows to `keep`.
 
     Args:
-        keep: takes the batch's faces and one row of figures a face.
+        keep: takes the batch's keys and one row of figures a face.
 
     """
 
-    def __init__(self, panel: Panel, keep: Callable[[Faces, list[Row]], None]) -> None:
+    def __init__(self, panel: Panel, keep: Callable[[Sequence[str], Sequence[Row]], None]) -> None:
         super().__init__()
         self.panel, self.keep = panel, keep
 
     @torch.no_grad()
     def test_step(self, batch: Anonymized, _: int) -> None:
         """Measure; the run's means are taken at its end, over the rows."""
-        self.keep(batch.faces, self.panel.rows(batch.faces, batch.masks, batch.anonymized))
+        self.keep(batch.faces.keys, self.panel.rows(batch.faces, batch.masks, batch.anonymized))

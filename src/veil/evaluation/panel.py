@@ -84,42 +84,45 @@ class Panel(nn.Module):
         self.whitebox, self.whitebox_name = whitebox, whitebox_name
         self.judges = nn.ModuleDict(judges)
         self.asked, self.people, self.stages = asked, people, stages
-        self.detector = face_detector()
-        self.landmarks = Landmarks()
+        taken = {name for metrics in asked.values() for metric in metrics for name in metric.takes}
+        self.detector = face_detector() if PICTURE in asked or "found" in taken else None
+        self.landmarks = Landmarks() if taken & {"landmarks", "anonymized_landmarks"} else None
 
     def rows(self, faces: Faces, masks: Masks | None, anonymized: Images) -> list[Row]:
-        """One row a face: whom the white box takes it for, and what each metric says.
+        """One row a face: what each metric says, whom the white box takes it for, and whether a face is found.
 
-        Metrics of masks are left out where there are none.
+        Metrics of masks are left out where there are none; so is what belongs to a subject that is not asked.
         """
-        with self.stages.clock("detect"):
-            found = self._detect(anonymized)
-        with self.stages.clock("landmarks"):
-            landmarks = {"landmarks": self.landmarks(faces.images), "anonymized_landmarks": self.landmarks(anonymized)}
-        shared = {"images": faces.images, "anonymized": anonymized, "found": found, **landmarks}
-        shared |= {} if masks is None else {"masks": masks}
-        columns: dict[str, list[float]] = {}
+        shared = self._shared(faces, masks, anonymized)
+        columns: dict[str, list[Any]] = {}
         for name, metrics in self.asked.items():
             if name == PICTURE:
-                evidence: dict[str, Any] = shared
+                evidence = shared
+                columns["found"] = shared["found"].tolist()
+                columns["unchanged"] = (anonymized == faces.images).flatten(1).all(dim=1).tolist()
             else:
                 with self.stages.clock(f"judge {name}"):
-                    evidence = self._evidence(name, faces)
+                    evidence = shared | self._evidence(name, faces)
+            if name == self.whitebox_name:
+                for column, logits in (("predicted_clear", "logits"), ("predicted", "anonymized_logits")):
+                    columns[column] = [self.people[person] for person in evidence[logits].argmax(dim=1).tolist()]
             with self.stages.clock("measure"):
                 columns |= values(name, metrics, identities=faces.identities, **evidence)
-            if name == self.whitebox_name:
-                predictions = [evidence[logits].argmax(dim=1).tolist() for logits in ("logits", "anonymized_logits")]
-        unchanged = (anonymized == faces.images).flatten(1).all(dim=1).tolist()
-        return [
-            {
-                "predicted_clear": self.people[predictions[0][index]],
-                "predicted": self.people[predictions[1][index]],
-                "found": bool(found[index]),
-                "unchanged": unchanged[index],
-                **{name: None if math.isnan(column[index]) else column[index] for name, column in columns.items()},
-            }
-            for index in range(len(faces.keys))
-        ]
+        return [{name: column[index] for name, column in columns.items()} for index in range(len(faces.keys))]
+
+    def _shared(self, faces: Faces, masks: Masks | None, anonymized: Images) -> dict[str, Any]:
+        """What metrics of any subject may take."""
+        shared = {"images": faces.images, "anonymized": anonymized} | ({} if masks is None else {"masks": masks})
+        if self.detector is not None:
+            with self.stages.clock("detect"):
+                shared["found"] = self._detect(anonymized)
+        if self.landmarks is not None:
+            with self.stages.clock("landmarks"):
+                shared |= {
+                    "landmarks": self.landmarks(faces.images),
+                    "anonymized_landmarks": self.landmarks(anonymized),
+                }
+        return shared
 
     def _evidence(self, name: str, faces: Faces) -> dict[str, Any]:
         judge = self.judges[name]
@@ -135,13 +138,20 @@ class Panel(nn.Module):
         return torch.tensor([face is not None for face in faces], device=images.device)
 
 
-def values(subject: str, metrics: Iterable[PerFace], **evidence: Any) -> dict[str, list[float]]:
-    """Each metric's value for each face of a batch, by its figure's name; the means are taken at the run's end."""
-    columns: dict[str, list[float]] = {}
+def columns_of(subject: str, metrics: Iterable[PerFace], whitebox: str) -> list[str]:
+    """The columns of a subject's rows."""
+    others = {PICTURE: ["found", "unchanged"], whitebox: ["predicted_clear", "predicted"]}.get(subject, [])
+    return others + [name_of(metric.measure, subject, condition=metric.condition) for metric in metrics]
+
+
+def values(subject: str, metrics: Iterable[PerFace], **evidence: Any) -> dict[str, list[float | None]]:
+    """Each metric's value for each face of a batch, by its figure's name; None where the face has none."""
+    columns: dict[str, list[float | None]] = {}
     for metric in metrics:
         if "masks" in metric.takes and "masks" not in evidence:
             continue
         metric.reset()
         metric.update(**evidence)
-        columns[name_of(metric.measure, subject, condition=metric.condition)] = metric.values[0].tolist()
+        found = [None if math.isnan(value) else value for value in metric.values[0].tolist()]
+        columns[name_of(metric.measure, subject, condition=metric.condition)] = found
     return columns

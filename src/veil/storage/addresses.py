@@ -18,6 +18,13 @@ STAGE_1 = (
     "veil.tasks.fit",
 )
 
+# The parts of an evaluation's address that say nothing of one face: its row is the same in every evaluation of the
+# set that differs in these alone, but for the figures of judges that are others
+NOT_OF_ROWS = frozenset(
+    {"absent", "attacks", "attribute_classifiers", "controls", "features", "judges", "originals", "quarantined"}
+    | {"split", "subgroups"}
+)
+
 
 def set_folder(config: Config, data: str) -> RunFolder:
     """`outputs/<data>/<masker>/<inpainter>/ratio=0.25/seed=0-<digest>`: what stage 1 makes of these photos.

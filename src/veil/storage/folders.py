@@ -70,12 +70,15 @@ class RunFolder:
         self.path.rename(self.partial)
         shutil.rmtree(self.partial)
 
+    def finished_beside(self) -> list[tuple[Path, dict[str, Any]]]:
+        """The finished runs in the same place, each with what its address is the digest of."""
+        addresses = sorted(self.path.parent.glob("*/address.json"))
+        whole = [path for path in addresses if not path.parent.name.endswith(".partial")]
+        return [(path.parent, json.loads(path.read_text())) for path in whole]
+
     def say_what_changed(self) -> None:
         """Print which parts of the address tell this run from the finished one in its place that is most like it."""
-        found = []
-        for path in self.path.parent.glob("*/address.json"):
-            if not path.parent.name.endswith(".partial"):
-                found.append((unlike(self.parts, json.loads(path.read_text())), path.parent.name))
+        found = [(unlike(self.parts, parts), path.name) for path, parts in self.finished_beside()]
         if found:
             changed, name = min(found, key=lambda pair: len(pair[0]))
             console.print(f"Not done yet: {name} differs in {', '.join(changed[:6])}", soft_wrap=True)

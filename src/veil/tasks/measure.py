@@ -1,6 +1,6 @@
 """Measure an anonymised set: made first where it is not there, then looked at face by face, then attacked."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -17,17 +17,16 @@ from veil.evaluation.groups import chosen_labels
 from veil.evaluation.material import Material
 from veil.evaluation.module import AnonymizedFaces, Evaluation
 from veil.evaluation.outcome import RANK1
-from veil.evaluation.panel import Judge, Panel
+from veil.evaluation.panel import PICTURE, Asked, Judge, Panel, columns_of
 from veil.evaluation.realism import realism
 from veil.metrics.measure import NAIVE, Figure
 from veil.report.loggers import publish
-from veil.storage.addresses import evaluation_folder
-from veil.storage.folders import Row, RunFolder
+from veil.storage.addresses import NOT_OF_ROWS, evaluation_folder
+from veil.storage.folders import Row, RunFolder, read_manifest
 from veil.tasks.anonymize import made_set
 from veil.tasks.conclude import Evidence, conclude, keep_rebuilt, seen_in_training
 from veil.tasks.fit import Stoppable, quiet_lightning
 from veil.tasks.judges import Judging
-from veil.types import Faces
 
 
 def made_evaluation(config: Config) -> RunFolder:
@@ -137,19 +136,22 @@ def _there(faces: FaceSet, done: Mapping[str, Row]) -> FaceSet:
 
 
 def _measure(setup: Judging, run: RunFolder, material: Material, made: AnonymizedSet) -> list[Row]:
-    """One row for each probe, in order; those that an earlier try finished are not done again."""
+    """One row for each probe, in order; what an earlier try, or another evaluation of the set, found is kept."""
     probes, files = material.evaluation.probes, made.rows()
     done = {row["key"] for row in run.rows()}
     masks = {key: made.path / row["mask"] for key, row in files.items() if row["mask"]}
     todo = probes.select(index for index, key in enumerate(probes.keys) if key not in done)
+    known, asked = measured_before(run, todo.keys, setup.measuring.asked, setup.name)
 
-    def keep(faces: Faces, rows: list[Row]) -> None:
-        for key, row in zip(faces.keys, rows, strict=True):
+    def keep(keys: Sequence[str], rows: Sequence[Row]) -> None:
+        for key, row in zip(keys, rows, strict=True):
             paths = {kind: f"../{files[key][kind]}" for kind in ("original", "mask", "result") if files[key][kind]}
-            run.add([files[key] | row | paths])
+            run.add([files[key] | known.get(key, {}) | row | paths])
 
-    if len(todo):
-        config, panel = setup.config, _panel(setup, material)
+    if not asked:
+        keep(todo.keys, [{}] * len(todo))
+    elif len(todo):
+        config, panel = setup.config, _panel(setup, material, asked)
         quiet_lightning()
         with setup.stages.bar("evaluate", len(todo)) as advance:
             progress = LambdaCallback(on_test_batch_end=lambda *args: advance(len(args[3].faces.keys)))
@@ -161,7 +163,25 @@ def _measure(setup: Judging, run: RunFolder, material: Material, made: Anonymize
     return [rows[key] for key in probes.keys]
 
 
-def _panel(setup: Judging, material: Material) -> Panel:
+def measured_before(run: RunFolder, keys: Sequence[str], asked: Asked, whitebox: str) -> tuple[dict[str, Row], Asked]:
+    """What another evaluation of the same set found of these faces, by key; and what is still to be asked.
+
+    A row depends on the pictures and on each judge alone, not on the other judges, the attacks or the controls.
+    """
+    for folder, parts in run.finished_beside():
+        if any(parts.get(name) != part for name, part in run.parts.items() if name not in NOT_OF_ROWS):
+            continue
+        theirs = {name: judge for name, judge in parts["judges"].items() if name not in parts["absent"]}
+        same = {PICTURE, whitebox} | {name for name, judge in run.parts["judges"].items() if theirs.get(name) == judge}
+        rows = {row["key"]: row for row in read_manifest(folder)}
+        columns = [name for subject in same & set(asked) for name in columns_of(subject, asked[subject], whitebox)]
+        if set(keys) <= set(rows):
+            known = {key: {name: rows[key][name] for name in columns if name in rows[key]} for key in keys}
+            return known, {subject: metrics for subject, metrics in asked.items() if subject not in same}
+    return {}, asked
+
+
+def _panel(setup: Judging, material: Material, asked: Asked) -> Panel:
     probes = material.evaluation.probes
     judges = {}
     for judge, recognizer in material.recognizers.items():
@@ -171,4 +191,4 @@ def _panel(setup: Judging, material: Material) -> Panel:
             dict(zip(probes.keys, material.clear(judge, probes), strict=True)),
             dict(zip(probes.keys, seen, strict=True)),
         )
-    return Panel(setup.whitebox, setup.name, judges, setup.measuring.asked, setup.enrolment.people, setup.stages)
+    return Panel(setup.whitebox, setup.name, judges, asked, setup.enrolment.people, setup.stages)
