@@ -56,6 +56,8 @@ def test_min_photos_leaves_out_people(photos: Path, tmp_path: Path) -> None:
     assert {photo.person for photo in folder(str(root), min_photos=5)} == {"s2", "s3", "s4", "s5", "s6"}
     with pytest.raises(InputError, match=r"data.min_photos=6"):
         folder(str(root), min_photos=6)
+    with pytest.raises(InputError, match=r"data.min_photos is the fewest photos of a person, at least 1, got 0"):
+        folder(str(root), min_photos=0)
 
 
 def test_several_roots_are_one_data_set_with_keys_of_their_own(photos: Path, tmp_path: Path) -> None:

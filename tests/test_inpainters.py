@@ -88,6 +88,11 @@ def test_an_empty_mask_changes_nothing_unless_asked_otherwise(
     assert torch.equal(result, faces.images) == chosen.get("paste_back", True)
 
 
+def test_telea_refuses_a_radius_that_opencv_would_round(faces: Faces, masks: Masks) -> None:
+    with pytest.raises(InputError, match=r"inpainter.radius is in pixels and must be in \[1, 100\], got -1"):
+        telea(faces, masks, radius=-1)
+
+
 def test_telea_is_opencvs(faces: Faces, masks: Masks) -> None:
     pixels = (faces.images[1].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
     expected = cv2.inpaint(pixels, masks[1, 0].numpy().astype(np.uint8), 3, cv2.INPAINT_TELEA)

@@ -273,6 +273,11 @@ def test_a_far_that_the_data_cannot_support_is_refused(small_run: Callable[..., 
         evaluate(small_run("hide_at_far=0.001"))
 
 
+def test_no_device_is_refused(small_run: Callable[..., Config]) -> None:
+    with pytest.raises(InputError, match=r"trainer.devices must be at least 1, .* got 0"):
+        evaluate(small_run("trainer.devices=0"))
+
+
 def test_jpeg_is_what_is_measured(small_run: Callable[..., Config]) -> None:
     folder = evaluate(small_run("image_format=jpg", "masker=random"))
     for row in rows(folder):

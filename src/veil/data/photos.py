@@ -79,6 +79,8 @@ class Photos(Sequence[Photo]):
 
 def with_min_photos(photos: Photos, min_photos: int) -> Photos:
     """Without the people who have fewer than `min_photos` photos. Raises InputError when nobody is left."""
+    if min_photos < 1:
+        raise InputError(f"data.min_photos is the fewest photos of a person, at least 1, got {min_photos}")
     _, person, counts = np.unique(np.array(photos.people), return_inverse=True, return_counts=True)
     kept = np.flatnonzero(counts[person] >= min_photos)
     if not len(kept):

@@ -43,7 +43,9 @@ def pixelate(faces: Faces, masks: Masks, block: int) -> Images:
 
 
 def telea(faces: Faces, masks: Masks, radius: float) -> Images:
-    """Fast marching from the mask's border inwards (Telea 2004); OpenCV's, in 8 bits."""
+    """Fast marching from the mask's border inwards (Telea 2004); OpenCV's, in 8 bits. `radius` is in pixels."""
+    if not 1 <= radius <= 100:  # OpenCV rounds it, and takes what is outside for the nearest of these
+        raise InputError(f"inpainter.radius is in pixels and must be in [1, 100], got {radius}")
     pixels = (faces.images * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
     holes = masks[:, 0].byte().cpu().numpy()
     painted = [cv2.inpaint(face, hole, radius, cv2.INPAINT_TELEA) for face, hole in zip(pixels, holes, strict=True)]

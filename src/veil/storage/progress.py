@@ -9,6 +9,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 console = Console()
+if not console.is_terminal:
+    console.width = max(console.width, 160)  # a log has no edge at which a table must be cut
 
 
 class Rate(ProgressColumn):

@@ -12,6 +12,7 @@ from veil.anonymization.matching import Matches, match
 from veil.config import Config
 from veil.data.faces import Enrolment, Side, divide
 from veil.data.splitfile import checksum
+from veil.errors import InputError
 from veil.recognizers.checkpoint import refuse_another_split
 from veil.recognizers.embed import Embedder
 from veil.recognizers.whitebox import WhiteBox
@@ -83,6 +84,8 @@ class Setup:
     def device(self) -> torch.device:
         """Where networks run: the first of `trainer.devices`."""
         kind, devices = device_kind(self.config.trainer["accelerator"]), self.config.trainer.get("devices")
+        if devices in (0, []):
+            raise InputError(f"trainer.devices must be at least 1, a list of indices, -1 or auto (all), got {devices}")
         index = devices[0] if isinstance(devices, list) else 0
         return torch.device(kind) if kind == "cpu" else torch.device(kind, index)
 
