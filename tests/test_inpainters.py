@@ -10,10 +10,11 @@ import torch
 from conftest import CONF, one
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from torch.nn import functional as F
 
 from veil.errors import InputError
 from veil.inpainters.classical import blur, fill, pixelate, telea
-from veil.inpainters.composite import paste_back
+from veil.inpainters.composite import paste_back, with_lone_latents
 from veil.types import Faces, Images, Masks, view
 
 Inpainter = Callable[[Faces, Masks], Images]
@@ -86,6 +87,18 @@ def test_an_empty_mask_changes_nothing_unless_asked_otherwise(
 ) -> None:
     result = inpainter(faces, torch.zeros_like(masks))
     assert torch.equal(result, faces.images) == chosen.get("paste_back", True)
+
+
+def test_a_latent_model_passes_over_no_masked_pixel_and_learns_of_no_other() -> None:
+    scattered = torch.zeros(1, 1, 32, 32)
+    scattered[..., 5, 6] = scattered[..., 20, 16] = 1  # of latents of 4 px: one is told of neither, one of itself
+    masks = with_lone_latents(scattered, 4)
+    assert masks[..., 4:8, 4:8].all()
+    assert masks.sum() == 17
+    assert F.interpolate(masks, (8, 8)).sum() == 2
+    square = torch.zeros(1, 1, 32, 32)
+    square[..., 3:20, 5:21] = 1  # what models are trained with stays as it is
+    assert torch.equal(with_lone_latents(square, 4), square)
 
 
 def test_telea_refuses_a_radius_that_opencv_would_round(faces: Faces, masks: Masks) -> None:

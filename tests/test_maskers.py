@@ -1,11 +1,13 @@
 """The contract of every masker in conf/masker, present and future, and what each must find."""
 
 import inspect
+import tempfile
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from conftest import CONF, compose_config, one
@@ -13,7 +15,9 @@ from hydra.utils import instantiate
 from torch import nn
 from torch.nn import functional as F
 
+from veil.data.faces import FaceSet
 from veil.errors import InputError
+from veil.faces.pictures import save
 from veil.maskers.budget import budget
 from veil.maskers.perturbation import occlusion, rise
 from veil.maskers.protect import protected
@@ -33,7 +37,19 @@ def settings(name: str) -> dict[str, Any]:
 def make(name: str, **knobs: Any) -> Masker:
     """As a run makes it; one that tries its masks out gets a quick inpainter."""
     masker = instantiate({**settings(name), **knobs})
-    return partial(masker, repaint=grey) if "repaint" in inspect.signature(masker).parameters else masker
+    given = {"repaint": grey, "others": strangers}
+    taken = inspect.signature(masker).parameters
+    return partial(masker, **{argument: value for argument, value in given.items() if argument in taken})
+
+
+@cache
+def strangers() -> FaceSet:
+    """Clear photos of people whom nobody evaluates."""
+    folder = Path(tempfile.mkdtemp())
+    files = [folder / f"{number}.png" for number in range(6)]
+    for number, file in enumerate(files):
+        save(np.random.default_rng(number).integers(0, 256, (64, 64, 3), np.uint8), file)
+    return FaceSet(files, [file.stem for file in files], [0, 0, 1, 1, 2, 2], list(range(6)), seed=0)
 
 
 def grey(faces: Faces, masks: Masks) -> Images:
@@ -141,7 +157,7 @@ LOOKING = {  # every masker that claims to look, in each of its ways
     "ensemble": {"maskers": {"saliency": make("saliency"), "occlusion": make("occlusion")}},
     "search": {"ratio": 4 / 100, "starts": {"t_zone": make("t_zone")}},
 }
-BLIND = {"random", "landmarks", "whole_face", "t_zone"}
+BLIND = {"random", "landmarks", "whole_face", "t_zone", "blobs", "shuffled", "mean_map"}
 
 
 def test_every_masker_says_whether_it_looks() -> None:

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from veil.faces.pictures import as_saved
 from veil.maskers.budget import budget
 from veil.maskers.minimal import smallest_masks, unknown
 from veil.maskers.protect import protected
@@ -41,6 +42,26 @@ def test_it_is_the_smallest_of_all_sizes(faces: Faces, ratio: float) -> None:
         expected = enough[0] if enough else sizes[-1]
         assert torch.equal(masks[face : face + 1], expected)
         assert torch.equal(images[face : face + 1], black(part, expected))
+
+
+def test_what_decides_is_the_face_as_it_will_be_saved(faces: Faces) -> None:
+    asked = []
+
+    class Recorder(Brightness):
+        def forward(self, images: Images) -> torch.Tensor:
+            asked.append(images)
+            return super().forward(images)
+
+    def dark(faces: Faces, masks: Masks) -> Images:
+        return torch.where(masks, 0.123456, faces.images)  # no multiple of 1 / 255
+
+    whitebox = WhiteBox(Recorder(), nn.Identity(), torch.tensor([[1.0, 0.0]] * 5), (), 0.5)
+    for image_format in ("png", "jpg"):
+        asked.clear()
+        smallest_masks(faces, view(faces.images).mean(dim=1), whitebox, dark, 1.0, 10, None, image_format)
+        seen = torch.cat(asked)
+        assert torch.equal(seen, (seen * 255).round() / 255)
+    assert not torch.equal(as_saved(dark(faces, faces.images[:, :1] > 0.5), "jpg"), as_saved(faces.images, "png"))
 
 
 def test_every_white_box_must_be_fooled(faces: Faces) -> None:

@@ -197,7 +197,7 @@ def test_another_ratio_scores_no_start_again(
         config = compose_config("masker=search", f"ratio={ratio}", f"cache={tmp_path}", "masker.repaints=3", *knobs)
         starts = {"integrated_gradients": config.masker["starts"]["integrated_gradients"]}
         config.masker["starts"] = starts
-        return asking_masker(config, Grey)
+        return asking_masker(config, Grey, lambda: pytest.fail("asked"))
 
     fresh = masker(0.5, "cache_scores=false")(faces, recognizer)
     monkeypatch.setattr("veil.maskers.cached.WORTH", 0)

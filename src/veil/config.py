@@ -85,6 +85,7 @@ class Config:
     logger: Any = MISSING
     ratio: float = 0.25
     hide_at_far: float | None = None
+    raggedness: float | None = None
     cells: int | None = 16
     protect: list[Any] = field(default_factory=list)
     seed: int = 0
@@ -117,6 +118,10 @@ class Config:
             raise InputError(
                 f"hide_at_far must be null with anonymized=, whose masks are another tool's, got {self.hide_at_far}"
             )
+        if self.raggedness is not None and not self.raggedness >= 1:
+            raise InputError(f"raggedness is null or at least 1, a square's raggedness, got {self.raggedness}")
+        if self.raggedness is not None and self.hide_at_far is not None:
+            raise InputError(f"raggedness must be null with hide_at_far: masks must be nested, got {self.raggedness}")
         for part in self.protect:
             if not (part in REGIONS if isinstance(part, str) else _is_box(part)):
                 raise InputError(

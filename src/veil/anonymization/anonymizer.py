@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from veil.errors import InputError
 from veil.faces.pictures import as_saved
 from veil.maskers.budget import budget, covered
 from veil.maskers.minimal import smallest_masks, unknown
@@ -29,6 +30,7 @@ class Masking:
         cells: of the mask's grid; None is single pixels.
         protect: what no mask touches: features by name, and boxes in shares of the view.
         minimal: whether each face has its own smallest ratio (`smallest_masks`).
+        raggedness: as `budget`'s.
 
     """
 
@@ -36,6 +38,7 @@ class Masking:
     cells: int | None = 16
     protect: Sequence[Part] = ()
     minimal: bool = False
+    raggedness: float | None = None
 
 
 class Anonymizer(nn.Module):
@@ -62,17 +65,31 @@ class Anonymizer(nn.Module):
 
     def forward(self, faces: Faces) -> tuple[Images, Masks]:
         """Repainted crops, and where they were repainted."""
-        ratio, cells = self.masking.ratio, self.masking.cells
+        ratio, cells, raggedness = self.masking.ratio, self.masking.cells, self.masking.raggedness
         with self.stages.clock("mask"):
             scores = self.masker(faces, self.whitebox)
             height, width = faces.images.shape[-2:]
             spared = protected(faces.images, self.masking.protect) if self.masking.protect else None
             if not self.masking.minimal:
-                masks = budget(scores, ratio, cells, (height, width), spared)
+                masks = budget(scores, ratio, cells, (height, width), spared, raggedness)
         with self.stages.clock("inpaint"):
             if self.masking.minimal:
-                return smallest_masks(faces, scores, self.whitebox, self.inpainter, ratio, cells, spared)
-            return self.inpainter(faces, masks), masks
+                return smallest_masks(
+                    faces, scores, self.whitebox, self._paint, ratio, cells, spared, self.image_format
+                )
+            return self._paint(faces, masks), masks
+
+    def _paint(self, faces: Faces, masks: Masks) -> Images:
+        """Raises InputError for paint that is not finite: it would be saved as a black, and very private, face."""
+        painted = self.inpainter(faces, masks)
+        broken = ~painted.isfinite().flatten(1).all(dim=1)
+        if broken.any():
+            keys = [key for key, wrong in zip(faces.keys, broken.tolist(), strict=True) if wrong]
+            raise InputError(
+                f"inpainter: NaN or infinity in the paint of {len(keys)} of {len(faces.keys)} faces ({keys[0]} first); "
+                "half precision may be too short for the model: inpainter.dtype=bfloat16 or float32"
+            )
+        return painted
 
     @torch.no_grad()
     def repeats_itself(self, faces: Faces) -> bool:
@@ -85,14 +102,13 @@ class Anonymizer(nn.Module):
 
     @torch.no_grad()
     def step(self, faces: Faces) -> tuple[str, ...]:
-        """Anonymise, and give the keys of what is done; a file holds 8 bits a channel, compression included."""
+        """Anonymise, and give the keys of what is done."""
         painted, masks = self(faces)
-        with self.stages.clock("encode"):
-            anonymized = as_saved(painted, self.image_format)
         rows: list[Row] = [{"requested": self.masking.ratio, "achieved": share} for share in covered(masks).tolist()]
         if self.masking.minimal:
-            for row, hidden in zip(rows, unknown(anonymized, faces.identities, self.whitebox), strict=True):
+            published = as_saved(painted, self.image_format)
+            for row, hidden in zip(rows, unknown(published, faces.identities, self.whitebox), strict=True):
                 row |= zip(COLUMNS, (row["achieved"], float(hidden)), strict=True)
         with self.stages.clock("write"):
-            self.write(faces, masks, anonymized, rows)
+            self.write(faces, masks, painted, rows)
         return faces.keys

@@ -35,6 +35,19 @@ def cover(masks: Masks, side: int) -> Float[Tensor, "b 1 side side"]:
     return F.adaptive_max_pool2d(masks.float(), side)
 
 
+def with_lone_latents(masks: Float[Tensor, "b 1 side side"], factor: int) -> Float[Tensor, "b 1 side side"]:
+    """Masks that a latent model does not pass over.
+
+    A pipeline tells its model of a latent by one of its `factor` x `factor` pixels (nearest neighbour). A latent with
+    masked pixels that is told of neither by itself nor by a neighbour, as under scattered single pixels, is masked
+    whole; all others stay as they are, which is how models are trained.
+    """
+    side = masks.shape[-1] // factor
+    touched, told = F.adaptive_max_pool2d(masks, side), F.interpolate(masks, (side, side))
+    lone = touched * (1 - F.max_pool2d(told, 3, stride=1, padding=1))
+    return torch.maximum(masks, F.interpolate(lone, masks.shape[-2:]))
+
+
 NEIGHBOURS = np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]], np.float32) / 4
 
 

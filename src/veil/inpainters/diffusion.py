@@ -11,7 +11,7 @@ from torch import Tensor
 from veil.data.known import read_people
 from veil.errors import InputError
 from veil.inpainters import composite
-from veil.inpainters.composite import cover, resize, resize_visible
+from veil.inpainters.composite import cover, resize, resize_visible, with_lone_latents
 from veil.inpainters.pipeline import load_pipeline, named_scheduler, own_resolution, quiet
 from veil.storage.packages import packaged_model
 from veil.types import CROP, VIEW, Faces, Images, Masks
@@ -166,7 +166,7 @@ class DiffusionInpainter:
         hidden = self.strength == 1  # below 1 the rest of the original that is asked for must be there
         output = self.pipeline(
             image=resize_visible(fields, masks, self.resolution) if hidden else resize(fields, self.resolution),
-            mask_image=cover(masks, self.resolution),
+            mask_image=with_lone_latents(cover(masks, self.resolution), self.pipeline.vae_scale_factor),
             height=self.resolution,
             width=self.resolution,
             num_inference_steps=self.steps,

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from veil.faces.pictures import as_saved
 from veil.maskers.budget import budget
 from veil.recognizers.whitebox import WhiteBox
 from veil.types import Faces, Identities, Images, Masks, Scores, pick, view
@@ -19,8 +20,10 @@ def smallest_masks(
     ratio: float,
     cells: int | None,
     protected: Masks | None = None,
+    image_format: str = "png",
 ) -> tuple[Images, Masks]:
-    """Repainted faces and their masks: of each face as few cells as leave it unknown to every white box (`unknown`).
+    """Repainted faces and their masks: of each face as few cells as leave it, as it will be saved, unknown to every
+    white box (`unknown`).
 
     Masks of the same scores are nested, so their size is found by bisection, a repaint a step: `log2(ratio * cells**2)`
     and one. A face that is known even under `ratio` keeps that mask. Likeness need not fall with every cell, so a
@@ -29,6 +32,7 @@ def smallest_masks(
     Args:
         ratio: the most that is masked, in (0, 1].
         protected: as `budget`'s.
+        image_format: of the files, `png` or `jpg`.
 
     """
     height, width = faces.images.shape[-2:]
@@ -47,15 +51,18 @@ def smallest_masks(
         ]
         return repaint(pick(faces, who), torch.cat(each)), torch.cat(each)
 
+    def hides(images: Images, people: Identities) -> Bool[Tensor, " b"]:
+        return unknown(as_saved(images, image_format), people, whitebox)
+
     everybody = range(len(faces.keys))
     most = round(ratio * total)
     images, masks = masked(everybody, [most] * len(everybody))
-    images, hidden = images.clone(), unknown(images, faces.identities, whitebox).tolist()
+    images, hidden = images.clone(), hides(images, faces.identities).tolist()
     known, enough = [0] * len(everybody), [most] * len(everybody)  # cells: too few, and sufficient
     while who := [face for face in everybody if hidden[face] and enough[face] - known[face] > 1]:
         middle = [(known[face] + enough[face]) // 2 for face in who]
         painted, tried = masked(who, middle)
-        for index, sufficient in enumerate(unknown(painted, faces.identities[list(who)], whitebox).tolist()):
+        for index, sufficient in enumerate(hides(painted, faces.identities[list(who)]).tolist()):
             face = who[index]
             if sufficient:
                 enough[face], images[face], masks[face] = middle[index], painted[index], tried[index]

@@ -17,6 +17,7 @@ from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
 from veil.metrics.measure import ANONYMISED, Measure
 from veil.metrics.per_face import measured, where
+from veil.metrics.shape import raggedness_of
 from veil.types import Images, Masks, view
 
 # The paper's exponents of its first four scales, to sum to 1. Its fifth needs more than 160 px, the view's side: in
@@ -24,6 +25,14 @@ from veil.types import Images, Masks, view
 EXPONENTS = tuple(exponent / 0.8668 for exponent in (0.0448, 0.2856, 0.3001, 0.2363))
 
 COVERAGE = Measure("coverage", "masked share of the face's square", "check", "share", (0, 1), prominence=1)
+RAGGEDNESS = Measure(
+    "raggedness",
+    "border of the mask over a square's of the same area; of scattered cells an inpainter sees more",
+    "check",
+    bounds=(0, None),
+    prominence=1,
+    undefined="nothing is masked",
+)
 SSIM = Measure(
     "ssim",
     "structural similarity to the clear face, 1 the same",
@@ -57,6 +66,12 @@ DETECTED = Measure(
 def coverage(masks: Masks) -> Float[Tensor, " b"]:
     """Masked share of the view, as achieved, in [0, 1]."""
     return view(masks).double().mean(dim=(1, 2, 3))
+
+
+@measured(RAGGEDNESS)
+def raggedness(masks: Masks) -> Float[Tensor, " b"]:
+    """`shape.raggedness_of`: 1 a square, larger the more ragged. NaN where nothing is masked."""
+    return raggedness_of(masks)
 
 
 @measured(SSIM)

@@ -34,7 +34,7 @@ def set_folder(config: Config, data: str) -> RunFolder:
 
     """
     names = config.choices
-    knobs = ("ratio", "hide_at_far", "cells", "protect", "image_format")
+    knobs = ("ratio", "hide_at_far", "raggedness", "cells", "protect", "image_format")
     groups = ("masker", "inpainter", "recognizer", "surrogates", "classifier")
     parts = {
         "data": data,

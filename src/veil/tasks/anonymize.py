@@ -140,7 +140,7 @@ def _roles(setup: Setup) -> Mapping[str, FaceSet]:
 
 def _anonymizer(setup: Setup, write: Write) -> Anonymizer:
     config = setup.config
-    masking = Masking(config.ratio, config.cells, config.protect, config.hide_at_far is not None)
+    masking = Masking(config.ratio, config.cells, config.protect, config.hide_at_far is not None, config.raggedness)
     return Anonymizer(setup.masker, setup.inpainter, setup.whitebox, masking, config.image_format, write, setup.stages)
 
 

@@ -44,7 +44,7 @@ class Setup:
     @functools.cached_property
     def masker(self) -> Masker:
         """What scores; a masker that repaints has the inpainter."""
-        return asking_masker(self.config, lambda: self.inpainter)
+        return asking_masker(self.config, lambda: self.inpainter, lambda: self.sides[1].gallery)
 
     @functools.cached_property
     def enrolment(self) -> Enrolment:

@@ -89,14 +89,15 @@ def asks_in_bfloat16(config: Config) -> bool:
     return bool(precision == "bf16-mixed")
 
 
-def asking_masker(config: Config, inpainter: Callable[[], Inpainter]) -> Masker:
+def asking_masker(config: Config, inpainter: Callable[[], Inpainter], others: Callable[[], FaceSet]) -> Masker:
     """The masker; what is slow to score is kept for other ratios and tries.
 
     Args:
-        inpainter: gives it, where it is asked for.
+        inpainter, others: give it, and clear photos of attacker people, where they are asked for.
 
     One that takes `repaint` by name gets the inpainter; then its scores depend on that as well. Those of its `starts`
-    do not, and are kept for themselves. Raises InputError for a precision in which masks are not made.
+    do not, and are kept for themselves. One that takes `others` gets `others`, and what it asks of its masker `of` is
+    kept. Raises InputError for a precision in which masks are not made.
 
     """
     mixed = asks_in_bfloat16(config)
@@ -108,6 +109,9 @@ def asking_masker(config: Config, inpainter: Callable[[], Inpainter]) -> Masker:
         return CachedScores(masker, everything, Path(config.cache).expanduser() / "scores")
 
     masker: Callable[..., Any] = instantiate(config.masker)
+    if "others" in inspect.signature(masker).parameters:
+        of = config.masker["of"]
+        return partial(masker, others=others, of=kept(instantiate(of), of))
     if "repaint" not in inspect.signature(masker).parameters:
         return kept(masker, config.masker)
     asking = partial(masker, repaint=inpainter())
