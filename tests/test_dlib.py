@@ -58,11 +58,19 @@ def test_chips_are_dlibs_but_for_interpolation(judge: Dlib, crops: Faces, dlib_c
     assert (ours * theirs).sum(dim=1).min() > 0.999
 
 
-def test_a_face_that_is_not_found_is_nobody(judge: Dlib, crops: Faces) -> None:
-    images = torch.cat([crops.images[:1], torch.full_like(crops.images[:1], 0.5)])
-    embeddings = judge(images)
-    assert embeddings[0].norm() == pytest.approx(1, abs=1e-5)
-    assert embeddings[1].norm() == 0
+def test_a_face_that_is_not_found_is_where_faces_are(
+    judge: Dlib, crops: Faces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embeddings, found = judge.see(torch.cat([crops.images[:1], torch.full_like(crops.images[:1], 0.5)]))
+    assert found.tolist() == [True, False]
+    assert embeddings.norm(dim=1).tolist() == pytest.approx([1, 1], abs=1e-5)
+    seen = judge(crops.images)
+    monkeypatch.setattr(judge, "detector", lambda *_: [])
+    blind, found = judge.see(crops.images)
+    assert not found.any()
+    likeness = blind @ seen.T
+    assert likeness.argmax(dim=1).tolist() == list(range(len(seen)))  # as sure of each face as its own detector
+    assert likeness.diagonal().min() > 0.9
 
 
 def test_embeddings_do_not_depend_on_the_batch(judge: Dlib, crops: Faces) -> None:

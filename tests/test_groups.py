@@ -9,7 +9,7 @@ from veil.evaluation.outcome import Outcome
 
 
 def outcome(ranks: list[int], people: list[int]) -> Outcome:
-    return Outcome(np.array(ranks, float), {}, None, None, np.array(people), len(set(people)))
+    return Outcome(np.array(ranks, float), {}, {}, None, None, np.array(people), len(set(people)))
 
 
 def test_each_group_has_its_rank_1_and_the_run_the_gap() -> None:

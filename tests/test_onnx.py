@@ -145,16 +145,25 @@ def test_aligned_faces_have_their_landmarks_at_the_template(crops: Faces) -> Non
     assert np.abs(middle - [[38.3, 51.7], [73.5, 51.5], [56.0, 71.7], [41.5, 92.4], [70.7, 92.2]]).max() < 4  # px
 
 
-def test_five_points_are_what_the_network_sees_and_a_face_that_is_not_found_is_nobody(crops: Faces, file: str) -> None:
+def test_five_points_are_what_the_network_sees_and_the_mean_face_s_where_none_is_found(
+    crops: Faces, file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     mine = Onnx(file, **KNOBS | {"alignment": "five_points"})
-    images = torch.cat([crops.images[:1], torch.full_like(crops.images[:1], 0.5), crops.images[1:]])
-    embeddings = mine(images)
+    noise = torch.rand(crops.images[:1].shape, generator=torch.Generator().manual_seed(0))
+    images = torch.cat([crops.images[:1], noise, crops.images[1:]])
+    embeddings, found = mine.see(images)
+    assert found.tolist() == [True, False, *[True] * (len(images) - 2)]
     expected = F.normalize(reference(aligned(crops.images, 112)[0] * 2 - 1), dim=1)
     torch.testing.assert_close(embeddings[[0, *range(2, len(images))]], expected, atol=1e-5, rtol=1e-5)
-    assert not embeddings[1].any()
-    assert not mine(images[1:2]).any()
+    assert embeddings[1].norm() == pytest.approx(1, abs=1e-5)
+    torch.testing.assert_close(mine(images[1:2]), embeddings[1:2])
     with torch.autocast("cpu", torch.bfloat16):  # alignment and network in single precision
         torch.testing.assert_close(mine(images), embeddings)
+    faces, _ = aligned(crops.images, 112)
+    monkeypatch.setattr("veil.recognizers.onnx.find_faces", lambda pixels, _: [None] * len(pixels))
+    blind, found = aligned(crops.images, 112)
+    assert not found.any()
+    assert (blind - faces).abs().mean() < 0.1  # crops are aligned, so the mean face is about where the face is
 
 
 def test_it_is_frozen_and_says_where_it_is(file: str, crops: Faces) -> None:

@@ -73,7 +73,7 @@ def folder(tmp_path: Path) -> Path:
         folder, Results(by_name(figures), flags, faces, timings={"mask": 1.25}, details={"held_out": ["dlib"]})
     )
     generator = np.random.default_rng(0)
-    scores = {"thresholds/dlib": np.array([[1e-2, 0.4], [1e-3, 0.5]])}
+    scores = {"naive/dlib/thresholds": np.array([[1e-2, 0.4], [1e-3, 0.5]])}
     for faces, mean in (("clear", 0.8), ("naive", 0.3), ("linkage", 0.6)):
         scores[f"{faces}/dlib/genuine"] = generator.normal(mean, 0.1, 60)
         scores[f"{faces}/dlib/impostor"] = generator.normal(0, 0.1, 50_000)

@@ -67,7 +67,7 @@ def test_scores_are_read_by_judge_and_what_is_missing_stays_missing(tmp_path: Pa
         "naive/dlib/genuine": np.array([0.5]),
         "clear/facenet/ranks": np.ones(1),
     }
-    np.savez(tmp_path / "scores.npz", **parts, **{"thresholds/dlib": np.array([[1e-3, 0.4]])})
+    np.savez(tmp_path / "scores.npz", **parts, **{"naive/dlib/thresholds": np.array([[1e-3, 0.4]])})
     judges = read_scores(tmp_path / "scores.npz", ["dlib", "facenet", "nobody"], ["naive", "linkage"])
     assert list(judges) == ["dlib", "facenet"]
     evidence, thresholds = judges["dlib"]

@@ -71,7 +71,7 @@ def test_gap_between_photos_of_the_same_people_is_covered_at_least() -> None:
     for _ in range(200):
         easy = generator.uniform(0.3, 0.7, 60)[people] + 0.2 * groups
         values = (generator.random(240) < easy).astype(float)
-        gap = by_group(values, people, groups, resamples=400).gap
+        gap = by_group(values, people, groups).gap
         covered += gap.low <= 0.2 <= gap.high
     assert covered / 200 >= 0.94
 
@@ -85,7 +85,7 @@ def test_gap_covers_the_truth_at_least(means: tuple[float, ...]) -> None:
     for _ in range(200):
         easy = np.clip(np.array(means)[groups[::2]] + generator.normal(0, 0.1, 320), 0, 1)
         values = (generator.random(640) < easy[people]).astype(float)
-        gap = by_group(values, people, groups, resamples=400).gap
+        gap = by_group(values, people, groups).gap
         covered += gap.low <= max(means) - min(means) <= gap.high
         none += gap.low == 0
     assert covered / 200 >= 0.92  # 95 % and the spread of 200 trials

@@ -9,19 +9,36 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from test_identification import draw
 
 from veil.metrics import verification as module
-from veil.metrics.verification import Pairs, area, equal_error_rate, pairs, thresholds, verification
+from veil.metrics.intervals import Interval, share_interval
+from veil.metrics.verification import Pairs, acceptance, area, equal_error_rate, pairs, strangers_of, verification
 
 
 def test_thresholds_are_scikit_learns_and_only_where_pairs_support_them() -> None:
     generator = np.random.default_rng(0)
     impostors, genuine = generator.normal(0, 0.1, 20_000), generator.normal(0.5, 0.2, 5000)
-    found = thresholds(impostors)
-    assert set(found) == {1e-2, 1e-3}  # 1e-4 of 20,000 pairs are two
+    strangers = strangers_of(Pairs(impostors, np.arange(20_000), np.arange(20_000) + 20_000))
+    supported = [far for far in (1e-2, 1e-3, 1e-4) if not strangers.unsupported(far)]
+    assert supported == [1e-2, 1e-3]  # 1e-4 of 20,000 pairs are two
     false, true, _ = roc_curve(np.r_[np.zeros(20_000), np.ones(5000)], np.r_[impostors, genuine])
-    for far, threshold in found.items():
+    for far in supported:
+        threshold = strangers.threshold(far)
         assert (impostors > threshold).mean() <= far
         best = true[np.searchsorted(false, far, side="right") - 1]
         assert (genuine > threshold).mean() == pytest.approx(best, abs=1e-3)
+
+
+def test_support_is_counted_in_people() -> None:
+    """As on AT&T, where the 13 pairs above the threshold were of three pairs of people."""
+    generator = np.random.default_rng(0)
+    row, column = (part.ravel() for part in np.meshgrid(np.repeat(np.arange(30), 2), np.arange(30), indexing="ij"))
+    cosines = generator.normal(0, 0.1, len(row))
+    assert strangers_of(Pairs(cosines, row, column)).unsupported(1e-2) == ""
+    near = np.isin(row, (3, 4, 8)) & np.isin(column, (3, 4, 8)) & (row != column)  # 12 pairs
+    photos = 1 + near  # two photos each of these three
+    again = Pairs(np.repeat(cosines + near, photos), np.repeat(row, photos), np.repeat(column, photos))
+    strangers = strangers_of(again)
+    assert strangers.above(1e-2) == 17
+    assert "would rest on impostor pairs of 3 pairs of people" in strangers.unsupported(1e-2)
 
 
 @pytest.mark.parametrize("decimals", [1, 8], ids=["ties", "no ties"])
@@ -98,6 +115,24 @@ def test_intervals_cover_the_truth(monkeypatch: pytest.MonkeyPatch) -> None:
         figures = verification(simulate(generator, 50, 3, 2.0), resamples=300, seed=trial)
         covered += [figure.low <= true <= figure.high for figure, true in zip(figures, truth, strict=True)]
     assert ((covered / 500 >= 0.92) & (covered / 500 <= 0.975)).all()
+
+
+def test_the_interval_of_tar_holds_the_doubt_about_its_threshold() -> None:
+    """The truth is in it nearly as often as it should; with the threshold held it is missed far more often."""
+    generator = np.random.default_rng(5)
+    truth, covered, held = norm.sf(norm.isf(1e-2) - 2.5), 0, 0
+    for _ in range(200):
+        strangers = strangers_of(simulate(generator, 40, 2, 0.0))
+        evaluated = simulate(generator, 60, 3, 2.5)
+        found = acceptance(evaluated, strangers)[1e-2]
+        assert isinstance(found, Interval)
+        covered += found.low <= truth <= found.high
+        own = evaluated.probed == evaluated.enrolled
+        accepted = (evaluated.cosines[own] > strangers.threshold(1e-2)).astype(float)
+        narrow = share_interval(accepted, evaluated.probed[own])
+        held += narrow.low <= truth <= narrow.high
+    assert covered / 200 >= 0.88
+    assert held < covered - 20
 
 
 def test_interval_holds_the_figure_and_is_clopper_pearsons_where_nothing_errs() -> None:

@@ -32,6 +32,13 @@ class Faces(NamedTuple):
     keys: tuple[str, ...]  # unique in the data set
 
 
+class Seen(NamedTuple):
+    """What a recogniser with a face detector of its own makes of pictures."""
+
+    embeddings: Embeddings
+    found: Bool[Tensor, " b"]  # where its detector finds a face; elsewhere the face is taken to be where faces are
+
+
 def pick(faces: Faces, indices: Sequence[int]) -> Faces:
     """Some faces of a batch."""
     index = torch.tensor(indices, dtype=torch.long, device=faces.images.device)

@@ -14,7 +14,7 @@ def naive(material: Material, judge: str) -> Attempt:
         clear = clear_comparison(material, judge, side)
         return clear._replace(probes=material.anonymized(judge, side.probes))
 
-    return attempt(material, judge, against_gallery)
+    return attempt(material, against_gallery)
 
 
 def source_enrolled(material: Material, judge: str) -> Attempt:
@@ -26,4 +26,4 @@ def source_enrolled(material: Material, judge: str) -> Attempt:
         probes = material.anonymized(judge, side.probes)
         return Comparison(probes, probed, torch.cat([templates, sources]), torch.cat([enrolled, probed]))
 
-    return attempt(material, judge, against_album)._replace(variant=True)
+    return attempt(material, against_album)._replace(variant=True)

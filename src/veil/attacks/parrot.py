@@ -7,6 +7,7 @@ never sees a clear probe of the people he attacks. Pixelated and blurred faces a
 """
 
 import copy
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -15,9 +16,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics.functional.classification import binary_auroc
 
-from veil.data.faces import FaceSet, Side, pictures
+from veil.data.faces import FaceSet, Side
 from veil.errors import InputError
-from veil.evaluation.material import Attempt, Material, first, identities, needs, together
+from veil.evaluation.material import (
+    Attempt,
+    Material,
+    attempt,
+    device_of,
+    first,
+    identities,
+    needs,
+    taught_and_held_back,
+    together,
+)
 from veil.metrics.identification import Comparison
 from veil.types import Embeddings, Identities, Images
 
@@ -37,8 +48,8 @@ class Adapted(NamedTuple):
 
 def adapt(
     recognizer: nn.Module,
-    anonymized: Images,
-    clear: Images,
+    anonymized: Iterable[Images],
+    clear: Iterable[Images],
     identities: Identities,
     *,
     steps: int = 60,
@@ -64,8 +75,8 @@ def adapt(
     Args:
         recognizer: frozen; its `last_block`, an `nn.Sequential` that ends in embeddings before normalisation, is
             what is trained. Everything before it is computed once.
-        anonymized: what the anonymiser made of `clear`, photo by photo.
-        clear: of attacker people.
+        anonymized: batches of what the anonymiser made of `clear`, photo by photo.
+        clear: batches of photos of attacker people.
         identities: whose they are.
         steps: of AdamW, in each fold and at the end.
         batch_size: photos a step, half of them anonymised, half the same photos clear.
@@ -83,7 +94,7 @@ def adapt(
     adapted = copy.deepcopy(recognizer)
     before, after = see(adapted, clear), see(adapted, anonymized)
     found = before.found & after.found
-    people = identities[found].unique(return_inverse=True)[1]
+    people = identities.to(found.device)[found].unique(return_inverse=True)[1]
     count = len(people.unique())
     if count < 2 * folds:
         return Adapted(adapted, anonymized_gallery=False)
@@ -97,7 +108,7 @@ def adapt(
         knobs = (steps, batch_size, learning_rate, scale, pull)
         return fit(copy.deepcopy(block), pairs[chosen], wanted[chosen], people[chosen], *knobs, generator)
 
-    fold = (torch.randperm(count, generator=generator) % folds)[people]
+    fold = (torch.randperm(count, generator=generator) % folds).to(people.device)[people]
     scores = torch.zeros(folds, len(SHARES), 2)
     for number in range(folds):
         state, held = fitted(fold != number), fold == number
@@ -126,16 +137,17 @@ class Seen(NamedTuple):
 
 
 @torch.no_grad()
-def see(recognizer: nn.Module, images: Images) -> Seen:
-    """Embed, and keep what enters the last block."""
+def see(recognizer: nn.Module, batches: Iterable[Images]) -> Seen:
+    """Embed, and keep what enters the last block; on the recogniser's device."""
     features: list[Tensor] = []
+    device = device_of(recognizer)
     hook = last_block(recognizer)[0].register_forward_pre_hook(lambda _module, inputs: features.append(inputs[0]))
     try:
-        embeddings = torch.cat([recognizer(batch) for batch in images.split(BATCH)])
+        embeddings = torch.cat([recognizer(batch.to(device)) for batch in batches])
     finally:
         hook.remove()
     found = embeddings.norm(dim=1) > 0
-    return Seen(torch.cat(features) if features else images.new_zeros(0, 1, 1, 1), embeddings, found)
+    return Seen(torch.cat(features) if features else embeddings.new_zeros(0, 1, 1, 1), embeddings, found)
 
 
 @torch.enable_grad()
@@ -204,7 +216,8 @@ def parrot(material: Material, judge: str, photos: int = 4, steps: int = 60) -> 
     people (`adapt`), against a gallery that is clear or anonymised, whichever does better on those of them
     who were held out.
 
-    A recogniser without a `last_block` is used as it is.
+    A recogniser without a `last_block` is used as it is. Thresholds and the posterior come of attacker people who were
+    held back (`taught_and_held_back`).
 
     Args:
         photos: of each person that are anonymised, of the gallery and of the attacker people; a clear gallery is whole.
@@ -213,32 +226,29 @@ def parrot(material: Material, judge: str, photos: int = 4, steps: int = 60) -> 
     """
     if not len(material.attackers.probes):
         raise InputError("attacks.parrot learns from attacker people: split.attackers must leave some, got none")
-    known = together(material.attackers, photos)
-    recognizer, repaint = material.recognizers[judge], False
-    if hasattr(recognizer, "last_block"):
-        with material.stages.clock(f"adapt {judge}"):
-            recognizer, repaint = adapt(
-                recognizer,
-                pictures(material.anonymize(known)),
-                pictures(known),
-                identities(known),
-                steps=steps,
-                seed=material.seed,
-            )
+    taught, held_back = taught_and_held_back(material)
+    known = together(taught, photos)
+    hidden, people = material.anonymize(known), identities(known)
+    recognizer = material.recognizers[judge]
 
     def see(faces: FaceSet) -> Embeddings:
         return material.embed(recognizer, faces, f"parrot {judge}")
 
-    if not hasattr(recognizer, "last_block"):
-        seen, clear = see(material.anonymize(known)), see(known)
-        repaint = separation(seen, seen, identities(known)) > separation(seen, clear, identities(known))
+    if hasattr(recognizer, "last_block"):
+        with material.stages.clock(f"adapt {judge}"):
+            after, before = _batches(hidden), _batches(known)
+            recognizer, repaint = adapt(recognizer, after, before, people, steps=steps, seed=material.seed)
+    else:
+        seen, clear = see(hidden), see(known)
+        repaint = separation(seen, seen, people) > separation(seen, clear, people)
 
     def compare(side: Side) -> Comparison:
         gallery = first(side.gallery, photos) if repaint else side.gallery
         templates = see(material.anonymize(gallery) if repaint else gallery)
         return Comparison(see(material.anonymize(side.probes)), identities(side.probes), templates, identities(gallery))
 
-    side = material.evaluation
-    gallery = first(side.gallery, photos)
-    thresholds = Comparison(see(side.probes), identities(side.probes), see(gallery), identities(gallery))
-    return Attempt(compare(side), thresholds, compare(material.attackers))
+    return attempt(material, compare, held_back)
+
+
+def _batches(faces: FaceSet) -> Iterator[Images]:
+    return (batch.images for batch in faces.loader(BATCH))

@@ -5,21 +5,39 @@ The attacker runs the anonymiser on people whose photos he has and learns the wa
 Any recogniser may then be shown the rebuilt faces.
 """
 
+import copy
+import math
+import time
+from collections.abc import Callable, Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from veil.data.faces import FaceSet, Side, pictures
+from veil.data.faces import Side, pictures
 from veil.errors import InputError
-from veil.evaluation.material import Attempt, Material, attempt, clear_comparison, identities, needs, together
+from veil.evaluation.material import (
+    Attempt,
+    Material,
+    attempt,
+    clear_comparison,
+    device_of,
+    identities,
+    needs,
+    taught_and_held_back,
+    together,
+)
 from veil.metrics.identification import Comparison
 from veil.types import Images, view, view_box
 
 STEM = 4  # px; the network works on squares of this side, as channels: a quarter of the resolution, all of the pixels
 LEVELS = 3
-BATCH = 16  # faces rebuilt at once
+BATCH = 16  # faces compared at once
 KEPT = 0.1  # weight of what needs no repair
+HELD_BACK = 64  # pairs at most on which weights are compared
+
+Draw = Callable[[Sequence[int]], tuple[Images, Images]]
 
 
 class Rebuilder(nn.Module):
@@ -76,11 +94,14 @@ class Convolutions(nn.Sequential):
 
 @torch.enable_grad()
 def train_rebuilder(
-    anonymized: Images,
-    clear: Images,
+    draw: Draw,
+    taught: int,
+    held_back: int,
     *,
     recognizer: nn.Module,
+    seed: int,
     steps: int = 300,
+    seconds: float | None = None,
     batch_size: int = 8,
     feature_weight: float = 0.3,
     feature_share: float = 0.15,
@@ -88,20 +109,24 @@ def train_rebuilder(
     learning_rate: float = 1.5e-3,
     shift: int = 8,
     width: int = 32,
-    seed: int,
 ) -> Rebuilder:
     """A rebuilder in eval mode, trained on pairs of photos of attacker people.
 
     The loss is the mean absolute difference in pixels and, in the last part of the training, 1 - cosine between the
     recogniser's embeddings of the rebuilt and of the clear photo (Johnson et al. 2016, arXiv:1603.08155). A photo in
-    which the recogniser finds no face adds a constant and no gradient.
+    which the recogniser finds no face adds a constant and no gradient. Of the weights after each tenth of the steps
+    those are kept that repair the held-back pairs best.
 
     Args:
-        anonymized: what the anonymiser made of `clear`, photo by photo.
-        clear: of attacker people.
+        draw: numbers of pairs -> what the anonymiser made of these photos, and the photos; only what a step takes is in
+            memory.
+        taught: how many pairs are trained on: the first.
+        held_back: how many after them are not, and choose the weights; 0 keeps the last weights.
         recognizer: images -> unit embeddings, differentiable and frozen. The attacker's own: what it likes is what the
             rebuilt face keeps.
-        steps: of AdamW. A step without features costs a small fraction of one with them.
+        seed: of weights and draws; the global generator is not touched.
+        steps: the most, of AdamW. A step without features costs a small fraction of one with them.
+        seconds: after which the training ends; `None`: when the steps are done.
         batch_size: photos a step.
         feature_weight: of the embeddings' distance beside the pixels'; 0 leaves it out.
         feature_share: share of the steps, the last ones, that have a feature loss, in [0, 1].
@@ -109,18 +134,19 @@ def train_rebuilder(
         learning_rate: highest; falls to 0 along a cosine.
         shift: px; both photos of a pair move by up to this far, alike, and are mirrored with probability 1/2.
         width: of the network.
-        seed: of weights and draws; the global generator is not touched.
 
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator, start, device = torch.Generator().manual_seed(seed), time.monotonic(), device_of(recognizer)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        rebuilder = Rebuilder(width).to(clear.device).to(memory_format=torch.channels_last)
+        rebuilder = Rebuilder(width).to(device).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(rebuilder.parameters(), learning_rate, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(steps, 1))
+    judged = range(taught, taught + min(held_back, HELD_BACK))
+    best = (math.inf, rebuilder.state_dict())
     for step in range(steps):
-        chosen = torch.randint(len(clear), (batch_size,), generator=generator).to(clear.device)
-        seen, wanted = moved(torch.stack([anonymized[chosen], clear[chosen]]), shift, generator)
+        chosen = torch.randint(taught, (batch_size,), generator=generator).tolist()
+        seen, wanted = moved(torch.stack([part.to(device) for part in draw(chosen)]), shift, generator)
         rebuilt = rebuilder(seen.contiguous(memory_format=torch.channels_last))
         loss = repair_loss(view(seen), view(rebuilt), view(wanted))
         if feature_weight and step >= (1 - feature_share) * steps:
@@ -134,7 +160,26 @@ def train_rebuilder(
         nn.utils.clip_grad_norm_(rebuilder.parameters(), 1.0)
         optimizer.step()
         schedule.step()
+        late = seconds is not None and time.monotonic() - start > seconds
+        if judged and (late or (step + 1) % max(steps // 10, 1) == 0):
+            error = _error(rebuilder, draw, judged)
+            if error < best[0]:
+                best = (error, copy.deepcopy(rebuilder.state_dict()))
+        if late:
+            break
+    if judged:
+        rebuilder.load_state_dict(best[1])
     return rebuilder.requires_grad_(False).eval()
+
+
+@torch.no_grad()
+def _error(rebuilder: Rebuilder, draw: Draw, pairs: range) -> float:
+    """Mean repair loss of some pairs."""
+    device, errors = device_of(rebuilder), []
+    for start in range(pairs.start, pairs.stop, BATCH):
+        seen, wanted = (part.to(device) for part in draw(range(start, min(start + BATCH, pairs.stop))))
+        errors.append(repair_loss(view(seen), view(rebuilder(seen)), view(wanted)).item())
+    return sum(errors) / len(errors)
 
 
 def repair_loss(seen: Images, rebuilt: Images, wanted: Images) -> Float[Tensor, ""]:
@@ -159,41 +204,52 @@ def moved(pairs: Float[Tensor, "2 b 3 h w"], shift: int, generator: torch.Genera
     return torch.stack(moved, dim=1)
 
 
-@torch.no_grad()
-def rebuild(rebuilder: Rebuilder, anonymized: Images) -> Images:
-    """Rebuilt crops in [0, 1]."""
-    return torch.cat([rebuilder(batch).clamp(0, 1) for batch in anonymized.split(BATCH)])
-
-
 @needs(attackers="photos")
-def reversal(material: Material, judge: str, photos: int = 10, steps: int = 300) -> Attempt:
+def reversal(
+    material: Material, judge: str, photos: int = 10, steps: int = 300, seconds: float | None = None
+) -> Attempt:
     """A U-Net, trained on pairs of attacker people, rebuilds the probes; then as `naive`.
 
-    One network is trained, with the white box's features, and shown to every judge.
+    One network is trained, with the white box's features, and shown to every judge. A third of the attacker people are
+    held back (`taught_and_held_back`): they choose among the weights, and thresholds and the posterior come of them.
 
     Args:
         photos: of each attacker person.
-        steps: of the training.
+        steps, seconds: of the training, at most.
 
     """
     if not len(material.attackers.probes):
         raise InputError("attacks.reversal learns from attacker people: split.attackers must leave some, got none")
+    taught, held_back = taught_and_held_back(material)
 
     def train() -> Rebuilder:
-        pairs = together(material.attackers, photos)
-        anonymized = pictures(material.anonymize(pairs))
+        known, judged = together(taught, photos), together(held_back, photos)
+        clear = known.union(judged)
+        hidden = material.anonymize(clear)
+
+        def draw(numbers: Sequence[int]) -> tuple[Images, Images]:
+            return pictures(hidden.select(numbers)), pictures(clear.select(numbers))
+
         with material.stages.clock("train reversal"):
-            recognizer = material.recognizers[material.whitebox]
-            return train_rebuilder(anonymized, pictures(pairs), recognizer=recognizer, steps=steps, seed=material.seed)
+            return train_rebuilder(
+                draw,
+                len(known),
+                len(judged),
+                recognizer=material.recognizers[material.whitebox],
+                seed=material.seed,
+                steps=steps,
+                seconds=seconds,
+            )
 
     rebuilder = material.once("rebuilder", train)
 
-    def rebuilt(faces: FaceSet) -> Images:
-        return material.once(f"rebuilt {faces.keys}", lambda: rebuild(rebuilder, pictures(material.anonymize(faces))))
+    def rebuild(images: Images) -> Images:
+        return rebuilder(images.to(device_of(rebuilder))).clamp(0, 1).to(images.device)
 
     def compare(side: Side) -> Comparison:
         clear = clear_comparison(material, judge, side)
-        seen = material.embed(material.recognizers[judge], rebuilt(side.probes), f"reversal {judge}")
+        hidden = material.anonymize(side.probes)
+        seen = material.embed(material.recognizers[judge], hidden, f"reversal {judge}", rebuild)
         return Comparison(seen, identities(side.probes), clear.templates, clear.enrolled)
 
-    return attempt(material, judge, compare)._replace(rebuilt=rebuilt(material.evaluation.probes))
+    return attempt(material, compare, held_back)._replace(rebuild=rebuild)

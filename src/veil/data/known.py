@@ -29,6 +29,11 @@ def read_people(folder: str | Path) -> frozenset[str]:
     return frozenset(path.read_text().split()) if path.is_file() else frozenset()
 
 
+def lists_people(folder: str | Path) -> bool:
+    """Whether a model's makers left a list of the people that it was trained on."""
+    return Path(folder, FILE).is_file()
+
+
 def known_people(people: Iterable[str], digests: frozenset[str]) -> list[str]:
     """Those of `people` that are among `digests`."""
     return [person for person in people if digest_of(person) in digests]

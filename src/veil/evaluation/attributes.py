@@ -51,7 +51,7 @@ def attributes(material: Material, unlabelled: str = UNLABELLED) -> list[Figure]
             reason = f"no attribute that {FEWEST} photos have and {FEWEST} lack, of the attacker's and clear"
             found.append(Figure(ATTRIBUTES, reason, **place))
         else:
-            found.append(Figure(ATTRIBUTES, bootstrap_mean(shares, people, event=False), **place))
+            found.append(Figure(ATTRIBUTES, bootstrap_mean(shares, people), **place))
     return found
 
 

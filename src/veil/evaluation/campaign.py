@@ -4,14 +4,25 @@ from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Bool
+from torch import Tensor
 
 from veil.evaluation.groups import by_groups, chosen_labels
-from veil.evaluation.material import Absent, Attempt, Material, clear_comparison
-from veil.evaluation.outcome import RANK1, Outcome, figures, headline, limits_of, outcome, score_arrays
-from veil.metrics.measure import CLEAR, Figure, name_of
+from veil.evaluation.material import Absent, Attempt, Material, clear_comparison, is_judge_free
+from veil.evaluation.outcome import RANK1, Outcome, figures, headline, outcome, score_arrays
+from veil.metrics.intervals import share_interval
+from veil.metrics.measure import CLEAR, Figure, Measure, name_of
 from veil.storage.folders import Row
 from veil.types import Images
 
+RANK1_FOUND = Measure(
+    "rank1_found",
+    "the true person is the best match, of the faces that the judge's own detector finds",
+    "privacy",
+    "share",
+    (0, 1),
+    better="lower",
+)
 Attack = Callable[[Material, str], Attempt]
 
 
@@ -22,7 +33,7 @@ class Findings(NamedTuple):
     columns: list[Row]  # for each probe: rank-1 of each attack and judge
     scores: dict[str, np.ndarray]
     groups: list[Row]  # rank-1 by group of photos, where the data has labels
-    rebuilt: Images | None  # the probes as the reversal makes them out
+    rebuild: Callable[[Images], Images] | None  # how the reversal makes the probes out
 
 
 def campaign(
@@ -42,41 +53,45 @@ def campaign(
     keys = list(material.evaluation.probes.keys)
     columns: list[Row] = [{} for _ in keys]
     labels = chosen_labels(material.evaluation.probes.labels, groups)
-    rebuilt: Images | None = None
-    for judge in material.recognizers:
-        for attack, run in attacks.items():
+    rebuild: Callable[[Images], Images] | None = None
+    for attack, run in attacks.items():
+        for judge in [""] if is_judge_free(run) else material.recognizers:
             try:
                 attempt = run(material, judge)
             except Absent as error:
                 found.append(Figure(RANK1, str(error), judge, attack))
                 continue
-            result = cells[attack, judge] = outcome(attempt.target, limits_of(attempt), attempt.attackers)
+            result = cells[attack, judge] = outcome(attempt.target, attempt.attackers)
             variants |= {attack} if attempt.variant else set()
             found += figures(result, subject=judge, attack=attack)
+            if judge:
+                shown = material.found(judge, material.evaluation.probes)
+                found.append(rank1_of_found(result, shown, judge, attack))
             scores |= score_arrays(attack, judge, result)
-            rebuilt = attempt.rebuilt if rebuilt is None else rebuilt
+            rebuild = attempt.rebuild or rebuild
             named = name_of(RANK1, judge, attack)
             for row, rank in zip(columns, result.ranks, strict=True):
                 row[named] = float(rank == 1)
-        limits = limits_of_clear(material, judge)
-        ceiling = clear_outcome(material, judge, limits)
+    for judge in material.recognizers:
+        ceiling = clear_outcome(material, judge)
         found += figures(ceiling, subject=judge, condition=CLEAR)
         scores |= score_arrays(CLEAR, judge, ceiling)
-        scores[f"thresholds/{judge}"] = np.array(list(limits.items())).reshape(-1, 2)
     if attacks:
         found += headline(found, cells, variants, material.whitebox, held_out, keys)
     split = by_groups(cells, labels)
-    return Findings([*found, *split.figures], columns, scores, split.rows, rebuilt)
+    return Findings([*found, *split.figures], columns, scores, split.rows, rebuild)
 
 
-def clear_outcome(material: Material, judge: str, limits: Mapping[float, float]) -> Outcome:
+def clear_outcome(material: Material, judge: str) -> Outcome:
     """The ceiling: the naive attack on clear probes."""
-    side = material.attackers if len(material.attackers.probes) else None
-    known = clear_comparison(material, judge, side) if side else None
-    return outcome(clear_comparison(material, judge, material.evaluation), limits, known)
+    attackers = clear_comparison(material, judge, material.attackers) if len(material.attackers.probes) else None
+    return outcome(clear_comparison(material, judge, material.evaluation), attackers)
 
 
-def limits_of_clear(material: Material, judge: str) -> Mapping[float, float]:
-    """Thresholds in the judge's own embedding."""
-    clear = clear_comparison(material, judge, material.evaluation)
-    return limits_of(Attempt(clear, clear, None))
+def rank1_of_found(result: Outcome, found: Bool[Tensor, " p"], judge: str, attack: str) -> Figure:
+    """Rank-1 of the probes in which the judge's own detector still finds a face; `fta` says how many are not."""
+    chosen = found.numpy()
+    if not chosen.any():
+        return Figure(RANK1_FOUND, "the judge's own detector finds no face", judge, attack)
+    hits = (result.ranks[chosen] == 1).astype(float)
+    return Figure(RANK1_FOUND, share_interval(hits, result.people[chosen]), judge, attack)

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from veil.data.faces import FaceSet, Side, moved
 from veil.evaluation.material import BATCH, Material, attempt, clear_comparison
-from veil.evaluation.outcome import RANK1, figures, limits_of, outcome
+from veil.evaluation.outcome import RANK1, figures, outcome
 from veil.faces.pictures import as_saved
 from veil.metrics.identification import Comparison
 from veil.metrics.intervals import Interval
@@ -42,9 +42,8 @@ def controls(
     for name, config in configs.items():
         see = partial(_embeddings, material, partial(_control, inpainters, name), config, cache)
         for judge in material.recognizers:
-            tried = attempt(material, judge, partial(_compare, material, name, see, judge))
-            result = outcome(tried.target, limits_of(tried), tried.attackers)
-            found += figures(result, subject=judge, condition=CONTROL, control=name)
+            tried = attempt(material, partial(_compare, material, name, see, judge))
+            found += figures(outcome(tried.target, tried.attackers), subject=judge, condition=CONTROL, control=name)
     return found
 
 

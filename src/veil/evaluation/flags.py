@@ -1,17 +1,26 @@
 """What a reader must know before believing a run's figures."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from veil.evaluation.results import Flag
 from veil.metrics.identification import RANKS
 from veil.metrics.image import COVERAGE
-from veil.metrics.measure import ANONYMISED, CLEAR, NAIVE, Figure
-from veil.metrics.privacy import ACCURACY
+from veil.metrics.measure import ANONYMISED, CLEAR, NAIVE, Figure, percent
+from veil.metrics.privacy import ACCURACY, FTA
 from veil.metrics.verification import TAR
 
 # a recogniser below these on clear probes cannot show privacy
 WEAK = {ACCURACY: 0.9, RANKS[1]: 0.9, TAR[1e-3]: 0.5}
+BLIND = 0.1  # a larger share of results in which a judge's own detector finds no face is said
 WIDE = 0.2  # an interval of a share that is wider than this says little
+
+
+class Training(NamedTuple):
+    """Whom the models were trained on."""
+
+    known: dict[str, int]  # by model, how many of the evaluated people, as its list says
+    unlisted: list[str]  # models that have no list, or not of all
 
 
 def raise_flags(
@@ -25,7 +34,7 @@ def raise_flags(
     single_photo: int,
     not_held_out: Sequence[str] = (),
     same_for_every_seed: bool = False,
-    trained_on: Mapping[str, int] | None = None,
+    training: Training | None = None,
     people: int = 0,
     smallest: bool = False,
     formats: Sequence[str] = (),
@@ -42,7 +51,7 @@ def raise_flags(
         single_photo: people with one photo, who have no probe.
         not_held_out: judges that are the white box or a surrogate of it.
         same_for_every_seed: the diffusion model's results do not depend on the seed.
-        trained_on: for each model, how many of the evaluated people it was trained on.
+        training: of the models.
         people: how many are evaluated.
         smallest: each face has its own ratio, and `ratio` is the most.
         formats: of the photos' files.
@@ -63,6 +72,9 @@ def raise_flags(
         if figure.measure == COVERAGE and (value - ratio if smallest else abs(value - ratio)) > 1 / cells:
             text = f"coverage {value:.4f} is not the ratio {ratio} to one cell"
             flags.append(Flag("coverage is not the ratio", text, (name,)))
+        if figure.measure == FTA and value > BLIND:
+            text = f"{figure.subject}'s own detector finds no face in {percent(value)} of the results"
+            flags.append(Flag("judge's detector is blind", text, (name,)))
         if figure.condition == CLEAR and value < WEAK.get(figure.measure, 0):
             floor = WEAK[figure.measure]
             text = f"weak recogniser: {name} is {value:.3f}, below {floor}, on clear photos"
@@ -77,10 +89,16 @@ def raise_flags(
     if same_for_every_seed:
         text = "the inpainter paints the same face for every seed: what it leaves is no chance result"
         flags.append(Flag("same face for every seed", text))
-    for model, known in (trained_on or {}).items():
+    for model, known in training.known.items() if training else ():
         if known:
             text = f"{model} was trained on {known} of the {people} evaluated people: its figures flatter it"
             flags.append(Flag("trained on evaluated people", text))
+    if training and training.unlisted:
+        text = (
+            f"nobody lists the people that {', '.join(training.unlisted)} were trained on: some of the {people} "
+            "evaluated people may be among them"
+        )
+        flags.append(Flag("training people not known", text))
     if len(formats) > 1:
         text = f"mixed image formats ({', '.join(formats)}): compression may tell people apart"
         flags.append(Flag("mixed image formats", text))

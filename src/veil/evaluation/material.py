@@ -1,20 +1,22 @@
 """What an attacker works with: clear photos, anonymised ones, recognisers."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor, nn
 
 from veil.data.faces import FaceSet, Side
+from veil.faces.pictures import read_pixels
 from veil.metrics.identification import Comparison
 from veil.recognizers.embed import Embedder
 from veil.storage.progress import Stages
-from veil.types import Embeddings, Identities, Images
+from veil.types import Embeddings, Identities, Images, Masks
 
 BATCH = 32
 ATTRIBUTES = 4  # photos of each attacker person that attribute classifiers learn from
@@ -29,9 +31,10 @@ class Attempt(NamedTuple):
     """An attack seen by one judge; all embeddings are of one space."""
 
     target: Comparison  # anonymised probes of the evaluated people against what the attacker holds
-    clear: Comparison  # clear probes of the evaluated people against their clear gallery: sets thresholds
-    attackers: Comparison | None  # as `target`, of attacker people: calibrates the posterior; None where there are none
-    rebuilt: Images | None = None  # the evaluated people's probes as the attacker makes them out, where he does
+    # As `target`, of attacker people who taught the attacker nothing: they set thresholds, calibrate the posterior, and
+    # are those who are not enrolled. None where there are none
+    attackers: Comparison | None
+    rebuild: Callable[[Images], Images] | None = None  # how the attacker makes clear probes out, where he does
     variant: bool = False  # another threat than the headline's, which leaves it out
 
 
@@ -50,6 +53,17 @@ def needs(gallery: str = "", attackers: str = "") -> Callable[[Made], Made]:
         return attack
 
     return mark
+
+
+def judge_free(attack: Made) -> Made:
+    """Mark an attack in which no judge takes part: it is made once, and its figures have no subject."""
+    attack.judge_free = True  # type: ignore[attr-defined]
+    return attack
+
+
+def is_judge_free(attack: Callable[..., Any]) -> bool:
+    """Whether an attack is marked so."""
+    return hasattr(attack.func if isinstance(attack, partial) else attack, "judge_free")
 
 
 def needs_of(attack: Callable[..., Any]) -> Needs:
@@ -82,7 +96,7 @@ class Material:
         evaluation, attackers: the people who are attacked, and those whose photos the attacker learns from.
         judges: by name, the white box among them.
         clear: embeddings of the clear photos, by judge and key.
-        results: file of each anonymised photo, by key.
+        results, masks: file of each anonymised photo, and of its mask, by key; a set may have no masks.
         whitebox: name of the white box.
 
     """
@@ -94,6 +108,7 @@ class Material:
         judges: Mapping[str, Embedder],
         clear: Mapping[str, Mapping[str, Tensor]],
         results: Mapping[str, Path],
+        masks: Mapping[str, Path],
         whitebox: str,
         seed: int,
         stages: Stages,
@@ -101,8 +116,8 @@ class Material:
         self.evaluation, self.attackers = evaluation, attackers
         self.judges, self.whitebox, self.seed, self.stages = judges, whitebox, seed, stages
         self.recognizers = {name: judge.network for name, judge in judges.items()}
-        self.results, self._clear = results, clear
-        self._anonymized: dict[str, dict[str, Tensor]] = {name: {} for name in judges}
+        self.results, self.mask_files, self._clear = results, masks, clear
+        self._anonymized: dict[str, dict[str, tuple[Tensor, bool]]] = {name: {} for name in judges}
         self._made: dict[str, object] = {}
 
     def clear(self, judge: str, faces: FaceSet) -> Embeddings:
@@ -111,33 +126,56 @@ class Material:
 
     def anonymize(self, faces: FaceSet) -> FaceSet:
         """The same faces, anonymised. Raises Absent where the set does not have them."""
-        missing = [key for key in faces.keys if key not in self.results]
+        return self._files(faces, self.results, "anonymised picture")
+
+    def masks(self, faces: FaceSet) -> Iterator[Masks]:
+        """Where they were repainted, in batches. Raises Absent where the set does not have them."""
+        files = self._files(faces, self.mask_files, "mask").crops
+        for start in range(0, len(files), BATCH):
+            pixels = [torch.from_numpy(read_pixels(file)[..., 0]) for file in files[start : start + BATCH]]
+            yield torch.stack(pixels)[:, None] > 0
+
+    def _files(self, faces: FaceSet, files: Mapping[str, Path], what: str) -> FaceSet:
+        missing = [key for key in faces.keys if key not in files]
         if missing:
-            raise Absent(
-                f"the set has no anonymised picture of {len(missing)} of {len(faces)} photos that the attack takes"
-            )
-        paths = [self.results[key] for key in faces.keys]
+            raise Absent(f"the set has no {what} of {len(missing)} of {len(faces)} photos that the attack takes")
+        paths = [files[key] for key in faces.keys]
         return FaceSet(paths, faces.keys, faces.identities, faces.numbers, faces.seed)
 
     def anonymized(self, judge: str, faces: FaceSet) -> Embeddings:
-        """Of the anonymised photos; zero where the judge finds no face."""
+        """Of the anonymised photos; zero where the judge can make nothing of them."""
+        return torch.stack([vector for vector, _ in self._seen(judge, faces)])
+
+    def found(self, judge: str, faces: FaceSet) -> Bool[Tensor, " b"]:
+        """In which anonymised photos the judge's own detector finds a face."""
+        return torch.tensor([found for _, found in self._seen(judge, faces)])
+
+    def _seen(self, judge: str, faces: FaceSet) -> list[tuple[Tensor, bool]]:
         seen = self._anonymized[judge]
         missing = faces.select(index for index, key in enumerate(faces.keys) if key not in seen)
         if len(missing):
             results = self.anonymize(missing)
-            found = self.judges[judge].pictures(results)
-            seen |= zip(results.keys, found, strict=True)
-        return torch.stack([seen[key] for key in faces.keys])
+            made = self.judges[judge].pictures(results)
+            pairs = zip(made.embeddings, made.found.tolist(), strict=True)
+            seen |= zip(results.keys, pairs, strict=True)
+        return [seen[key] for key in faces.keys]
 
     @torch.no_grad()
-    def embed(self, recognizer: nn.Module, faces: FaceSet | Images, label: str) -> Embeddings:
-        """Embeddings of files or of pictures, on the CPU."""
-        device = next(recognizer.parameters()).device
-        batches = faces.split(BATCH) if isinstance(faces, Tensor) else (face.images for face in faces.loader(BATCH))
+    def embed(
+        self, recognizer: nn.Module, faces: FaceSet, label: str, change: Callable[[Images], Images] | None = None
+    ) -> Embeddings:
+        """Embeddings of files, on the CPU; a batch at a time, so that any number of faces fits.
+
+        Args:
+            change: what is done to the pictures before the recogniser sees them.
+
+        """
+        device = device_of(recognizer)
         done = []
         with self.stages.bar(label, len(faces)) as advance:
-            for images in batches:
-                done.append(recognizer(images.to(device)).cpu())
+            for batch in faces.loader(BATCH):
+                images = batch.images.to(device)
+                done.append(recognizer(images if change is None else change(images)).cpu())
                 advance(len(images))
         return torch.cat(done)
 
@@ -146,6 +184,11 @@ class Material:
         if name not in self._made:
             self._made[name] = make()
         return self._made[name]  # type: ignore[return-value]
+
+
+def device_of(network: nn.Module) -> torch.device:
+    """Where a network's weights are."""
+    return next(network.parameters()).device
 
 
 def identities(faces: FaceSet) -> Identities:
@@ -169,13 +212,30 @@ def together(side: Side, photos: int) -> FaceSet:
     return first(side.probes.union(side.gallery), photos)
 
 
-def attempt(material: Material, judge: str, compare: Callable[[Side], Comparison]) -> Attempt:
-    """The same comparison of evaluated people and, where the set has their photos, of attacker people."""
+def attempt(material: Material, compare: Callable[[Side], Comparison], attackers: Side | None = None) -> Attempt:
+    """The same comparison of evaluated people and, where the set has their photos, of attacker people: of `attackers`,
+    or of all.
+    """
+    theirs = material.attackers if attackers is None else attackers
     known = None
-    if len(material.attackers.probes):
+    if len(theirs.probes):
         with suppress(Absent):
-            known = compare(material.attackers)
-    return Attempt(compare(material.evaluation), clear_comparison(material, judge, material.evaluation), known)
+            known = compare(theirs)
+    return Attempt(compare(material.evaluation), known)
+
+
+def taught_and_held_back(material: Material) -> tuple[Side, Side]:
+    """The attacker people whom an attack learns from, and a third who are held back: what it has learned by heart of
+    the former says nothing of what strangers score. Of fewer than six nobody is held back.
+    """
+    people = sorted(set(material.attackers.probes.identities))
+    order = torch.randperm(len(people), generator=torch.Generator().manual_seed(material.seed)).tolist()
+    back = {people[index] for index in order[: len(people) // 3]} if len(people) >= 6 else set()
+    return _of(material.attackers, set(people) - back), _of(material.attackers, back)
+
+
+def _of(side: Side, people: set[int]) -> Side:
+    return Side(*(part.select(i for i, person in enumerate(part.identities) if person in people) for part in side))
 
 
 def clear_comparison(material: Material, judge: str, side: Side) -> Comparison:

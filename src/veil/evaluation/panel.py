@@ -26,17 +26,25 @@ class Judge(nn.Module):
     Args:
         recognizer: images -> unit embeddings; the zero vector for a face that it does not find.
         clear, anonymized: its embedding of each probe, by key, before and after.
+        found: whether its own detector finds a face afterwards.
 
     """
 
-    def __init__(self, recognizer: nn.Module, clear: Mapping[str, Tensor], anonymized: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self,
+        recognizer: nn.Module,
+        clear: Mapping[str, Tensor],
+        anonymized: Mapping[str, Tensor],
+        found: Mapping[str, Tensor],
+    ) -> None:
         super().__init__()
-        self.recognizer, self.clear, self.anonymized = recognizer, clear, anonymized
+        self.recognizer = recognizer
+        self.known = {"embeddings": clear, "anonymized_embeddings": anonymized, "anonymized_found": found}
 
     def evidence(self, faces: Faces) -> dict[str, Any]:
         """What the privacy metrics take by name."""
-        found = {"embeddings": self.clear, "anonymized_embeddings": self.anonymized}
-        return {name: torch.stack([seen[key] for key in faces.keys]).to(faces.images) for name, seen in found.items()}
+        device = faces.images.device
+        return {name: torch.stack([seen[key] for key in faces.keys]).to(device) for name, seen in self.known.items()}
 
 
 PICTURE = ""  # the subject of what is asked about the picture, not about a recogniser

@@ -34,7 +34,8 @@ def realism(material: Material, networks: Mapping[str, Embedder]) -> list[Figure
             _Embedded(clear[shown] * clear.shape[1] ** 0.5, identities(gallery)[shown]),
         )
     for name, network in networks.items():
-        results, clear = network.pictures(material.anonymize(probes)), network.clear(gallery)
+        results = network.pictures(material.anonymize(probes)).embeddings
+        clear = network.clear(gallery)
         found += _distances(name, _Embedded(results, identities(probes)), _Embedded(clear, identities(gallery)))
     return found
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from veil.config import REGIONS as NAMES
 from veil.faces.pictures import to_pixels
 from veil.storage.packages import dlib_model
-from veil.types import Images
+from veil.types import Images, view_box
 
 REGIONS: dict[str, tuple[tuple[int, ...], ...]] = {
     "eyes": (tuple(range(36, 42)), tuple(range(42, 48))),
@@ -64,6 +64,14 @@ class Landmarks:
                 shape = self.predictor(pixels, max(boxes, key=lambda box: box.area()))
                 points[index] = torch.tensor([[point.x, point.y] for point in shape.parts()])
         return points.to(images.device)
+
+
+def mean_points(height: int, width: int) -> Float[Tensor, "68 2"]:
+    """The mean face's landmarks `(x, y)` in pixels of a crop; crops are aligned, so no face's are far from there."""
+    rows, columns = view_box(height, width)
+    origin = torch.tensor([columns.start, rows.start])
+    side = torch.tensor([columns.stop - columns.start, rows.stop - rows.start])
+    return torch.tensor(MEAN_FACE, dtype=torch.float64) * side - 0.5 + origin  # shares are between edges of pixels
 
 
 def found(points: Shapes) -> Bool[Tensor, " b"]:

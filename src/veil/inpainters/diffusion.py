@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from veil.data.known import read_people
+from veil.data.known import lists_people, read_people
 from veil.errors import InputError
 from veil.inpainters import composite
 from veil.inpainters.composite import cover, resize, resize_visible, with_lone_latents
@@ -120,7 +120,8 @@ class DiffusionInpainter:
             pipeline.to(self.device)
         if compile:
             denoiser.compile()
-        self.pipeline, self.training_people = pipeline, read_people(packaged_model(model))
+        self.pipeline, folder = pipeline, packaged_model(model)
+        self.training_people, self.people_listed = read_people(folder), lists_people(folder)
         self.steps, self.strength = steps, strength
         free = hasattr(type(pipeline), "do_classifier_free_guidance")  # else guidance is one of the model's inputs
         self.guidance = 1.0 if free and (guidance <= 1 or prompt == negative_prompt) else guidance

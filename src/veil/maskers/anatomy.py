@@ -15,7 +15,7 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor, nn
 
 from veil.errors import InputError
-from veil.faces.landmarks import MEAN_FACE, OPEN, REGIONS, Landmarks, Shapes, found
+from veil.faces.landmarks import MEAN_FACE, OPEN, REGIONS, Landmarks, Shapes, found, mean_points
 from veil.types import Faces, Images, Scores, view, view_box
 
 FINE = 4  # bits behind the binary point of a polygon's corners: OpenCV's sixteenths of a pixel
@@ -29,10 +29,8 @@ def face_points(images: Images) -> Shapes:
     """
     rows, columns = view_box(*images.shape[-2:])
     points = _finder()(images)
-    origin = points.new_tensor([columns.start, rows.start])
-    side = points.new_tensor([columns.stop - columns.start, rows.stop - rows.start])
-    mean = points.new_tensor(MEAN_FACE) * side - 0.5  # from shares, between edges, to centres of pixels
-    return torch.where(found(points)[:, None, None], points - origin, mean)
+    mean = mean_points(*images.shape[-2:]).to(points)
+    return torch.where(found(points)[:, None, None], points, mean) - points.new_tensor([columns.start, rows.start])
 
 
 @cache

@@ -29,8 +29,8 @@ def blobs(faces: Faces, recognizer: nn.Module, cells: int | None, ratio: float, 
     1983): the shape without the place or the person.
 
     Args:
-        ragged: wanted raggedness (`metrics.shape.raggedness_of`) of the mask at `ratio`, at least 1. Each face takes the tilt
-            to the centre that comes nearest to it; one piece of a few cells cannot be much above 2.
+        ragged: wanted raggedness (`metrics.shape.border_ratio`) of the mask at `ratio`, at least 1. Each face takes the
+            tilt to the centre that comes nearest to it; one piece of a few cells cannot be much above 2.
 
     """
     if not ragged >= 1:

@@ -125,3 +125,17 @@ def accepted_pairs(
     """Share of each face's genuine pairs, with the gallery photos of its own person, above the threshold."""
     genuine = enrolled == identities[:, None]
     return ((scores > threshold) & genuine).sum(dim=1).double() / genuine.sum(dim=1)
+
+
+def best_of_all(probes: Embeddings, templates: Float[Tensor, "g d"]) -> Float[Tensor, " p"]:
+    """Each probe's highest cosine to any template."""
+    return torch.cat([(part @ templates.T).max(dim=1).values for part in probes.split(_rows(len(templates)))]).cpu()
+
+
+def best_of_mates(comparison: Comparison) -> Float[Tensor, " p"]:
+    """Each probe's highest cosine to a template of its own person; everybody probed is enrolled."""
+    comparison = in_columns(comparison)
+    found = [
+        matches.gather(1, comparison.probed[part][:, None])[:, 0] for part, matches in matches_in_chunks(comparison)
+    ]
+    return torch.cat(found).cpu()

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from veil.metrics.intervals import Interval, bootstrap_mean, bootstrap_quantile, percentiles, resample
+from veil.metrics.intervals import Interval, bootstrap_mean, bootstrap_quantile, percentiles, resample, share_interval
 from veil.metrics.measure import Figure, Measure, name_of
 
 RATIO = Measure(
@@ -36,7 +36,7 @@ def ratio_figures(rows: Sequence[Mapping[str, Any]]) -> list[Figure]:
     """How much of each face was repainted where each has its own ratio, and how many faces that hid."""
     people = np.array([row["label"] for row in rows])
     ratios, hidden = (np.array([row[column] for row in rows]) for column in COLUMNS)
-    found = [Figure(RATIO, bootstrap_mean(ratios, people, event=False)), Figure(HIDDEN, bootstrap_mean(hidden, people))]
+    found = [Figure(RATIO, bootstrap_mean(ratios, people)), Figure(HIDDEN, share_interval(hidden, people))]
     return found + [Figure(measure, bootstrap_quantile(ratios, people, share)) for share, measure in QUANTILES.items()]
 
 

@@ -4,7 +4,7 @@
 the gallery (rank-k, TAR@FAR, bits ...) is an attack's figure: `veil.evaluation.outcome`.
 """
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from veil.metrics.measure import CLEAR, Measure
@@ -35,6 +35,15 @@ FOOLED = Measure(
     event=True,
 )
 
+FTA = Measure(
+    "fta",
+    "failure to acquire: the judge's own detector finds no face",
+    "check",
+    "share",
+    (0, 1),
+    prominence=1,
+    event=True,
+)
 COSINE = Measure(
     "cosine", "likeness to the clear face, 1 the same", "privacy", bounds=(-1, 1), better="lower", prominence=1
 )
@@ -72,11 +81,11 @@ def cosine(embeddings: Embeddings, anonymized_embeddings: Embeddings) -> Float[T
 
 
 @measured(
-    Measure(
-        "aligned", "the judge's own detector finds the face", "utility", "share", (0, 1), better="higher", event=True
-    ),
+    Measure("fta", "failure to acquire: the judge's own detector finds no face", "check", "share", (0, 1), event=True),
     "judge",
 )
-def aligned(anonymized_embeddings: Embeddings) -> Float[Tensor, " b"]:
-    """1 where a recogniser's own detector finds the face; elsewhere it recognises nobody."""
-    return anonymized_embeddings.any(dim=1).double()
+def fta(anonymized_found: Bool[Tensor, " b"]) -> Float[Tensor, " b"]:
+    """1 where a recogniser's own detector finds no face (failure to acquire, ISO/IEC 19795-1). Whoever knows where the
+    face is recognises it all the same: it is no privacy.
+    """
+    return (~anonymized_found).double()

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 from scipy.stats import norm, studentized_range
 
-from veil.metrics.intervals import LEVEL, Interval, bootstrap_mean, percentiles, resample
+from veil.metrics.intervals import LEVEL, Interval, end_interval, percentiles, resample, share_interval
 from veil.metrics.measure import Measure
 
 RANK1_OF_WORST = Measure(
@@ -55,16 +55,15 @@ def worst_mean(values: Values, people: People, share: float = 0.05, resamples: i
     totals, counts = totals[order], counts[order]
     value, n = float(totals[:size].sum() / counts[:size].sum()), int(counts[:size].sum())
     if np.all(values == values[0]) and value in (0.0, 1.0):
-        whole = bootstrap_mean(values, people)
-        low, high = (min(1.0, bound * len(counts) / size) for bound in (whole.low, whole.high))
+        low, high = (min(1.0, bound * len(counts) / size) for bound in end_interval(value, len(counts)))
         return Interval(value, low, high, n)
     drawn = resample(len(counts), resamples, seed).cumsum(axis=1)
     taken = np.diff(np.minimum(drawn, size), axis=1, prepend=0.0)
     return Interval(value, *percentiles((taken @ totals) / (taken @ counts)), n)
 
 
-def by_group(values: Values, people: People, groups: Shaped[np.ndarray, " n"], resamples: int = 1000) -> Groups:
-    """Mean and interval of each group, people resampled, and the gap between the highest mean and the lowest.
+def by_group(values: Values, people: People, groups: Shaped[np.ndarray, " n"]) -> Groups:
+    """Mean and interval of each group, and the gap between the highest mean and the lowest.
 
     The gap's interval covers every pair of groups at once, so that looking for the largest gap is paid for: from the
     groups' own intervals (Zou and Donner 2008, MOVER), widened as Tukey and Kramer's range test is (Hayter 1984). A
@@ -74,7 +73,7 @@ def by_group(values: Values, people: People, groups: Shaped[np.ndarray, " n"], r
     """
     names = [str(name) for name in np.unique(groups)]
     inside = [groups.astype(str) == name for name in names]
-    means = [bootstrap_mean(values[part], people[part], resamples, seed) for seed, part in enumerate(inside)]
+    means = [share_interval(values[part], people[part]) for part in inside]
     return Groups(dict(zip(names, means, strict=True)), _gap(means))
 
 

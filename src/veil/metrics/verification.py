@@ -6,16 +6,18 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from scipy.sparse import coo_array
 from scipy.special import expit, logit
 from scipy.stats import rankdata, t
 from torch import Tensor
 
 from veil.config import FARS
 from veil.metrics.identification import Comparison, in_columns
-from veil.metrics.intervals import LEVEL, Interval, bootstrap_mean, end_interval, resample
+from veil.metrics.intervals import LEVEL, Interval, end_interval, resample, share_interval
 from veil.metrics.measure import Measure
 
-SUPPORT = 10  # impostor pairs that must lie above a threshold for its FAR to be more than a guess
+SUPPORT = 10  # pairs of people among the impostor pairs above a threshold, for its FAR to be more than a guess
+RESAMPLES = 400  # of people, in which a threshold is set anew
 GRID = 512  # quantiles of either kind of pair at which resampled error rates are read
 GATHERED = 2**15  # pairs of embeddings held at a time: 128 MiB of 512 floats
 
@@ -35,7 +37,7 @@ TAR = {
         "share",
         (0, 1),
         better="lower",
-        prominence=2 if far == 1e-3 else 0,
+        prominence=0 if far == 1e-4 else 2,
     )
     for far in FARS
 }
@@ -81,26 +83,90 @@ class Verification(NamedTuple):
     area: Interval  # under the ROC curve, in [0, 1]; lower is more private, 0.5 is chance
 
 
-def thresholds(impostors: Float[np.ndarray, " n"]) -> Mapping[float, float]:
-    """The cosine that at most a share of FAR of the impostor pairs exceeds, for each FAR that the pairs support."""
-    ordered = np.sort(impostors)[::-1]
-    allowed = {far: int(far * len(ordered)) for far in FARS}
-    return {far: float(ordered[count]) for far, count in allowed.items() if count >= SUPPORT}
+class Strangers(NamedTuple):
+    """Impostor pairs in falling order: of them comes the threshold of each FAR, and its doubt."""
+
+    cosines: Float[np.ndarray, " n"]
+    probed: Int[np.ndarray, " n"]
+    enrolled: Int[np.ndarray, " n"]
+
+    def above(self, far: float) -> int:
+        """How many of the pairs may lie above the threshold."""
+        return int(far * len(self.cosines))
+
+    def unsupported(self, far: float) -> str:
+        """Why there is no threshold for this FAR; empty where there is one.
+
+        Pairs of the same two people are alike, so the pairs of *people* among those above the threshold are counted.
+        """
+        couples = np.sort(np.stack([self.probed, self.enrolled], axis=1)[: self.above(far)], axis=1)
+        found = len(np.unique(couples, axis=0))
+        if found >= SUPPORT:
+            return ""
+        return (
+            f"its threshold would rest on impostor pairs of {found} pairs of people, of {len(self.cosines)} impostor "
+            f"pairs; {SUPPORT} are needed"
+        )
+
+    def threshold(self, far: float) -> float:
+        """The cosine that at most a share of FAR of the pairs exceeds."""
+        return float(self.cosines[self.above(far)])
+
+    def resampled(self, far: float, resamples: int = RESAMPLES, seed: int = 0) -> Float[np.ndarray, " resamples"]:
+        """The threshold when people are resampled with replacement and it is set anew: a pair weighs as often as both
+        of its people were drawn (two-way bootstrap; Owen 2007, arXiv:0712.1111).
+        """
+        everybody, index = np.unique(np.concatenate([self.probed, self.enrolled]), return_inverse=True)
+        row, column = np.split(index, 2)
+        draws = resample(len(everybody), resamples, seed)
+        couples = coo_array((np.ones(len(row)), (row, column)), shape=(len(everybody),) * 2).tocsr()
+        total = ((draws @ couples) * draws).sum(axis=1)
+        top = min(max(10 * self.above(far), 1000), len(row))  # no resample looks further down
+        place = [
+            np.searchsorted(np.cumsum(drawn[row[:top]] * drawn[column[:top]]), far * weight, side="right")
+            for drawn, weight in zip(draws, total, strict=True)
+        ]
+        return self.cosines[np.minimum(place, top - 1)]
 
 
-def acceptance(pairs: Pairs) -> Mapping[float, Interval | str]:
-    """TAR at each FAR over genuine pairs (people are resampled, thresholds held), or why there is none."""
+def strangers_of(pairs: Pairs) -> Strangers:
+    """The impostor pairs, sorted."""
+    order = np.argsort(-pairs.cosines, kind="stable")
+    order = order[pairs.probed[order] != pairs.enrolled[order]]
+    return Strangers(pairs.cosines[order], pairs.probed[order], pairs.enrolled[order])
+
+
+def acceptance(pairs: Pairs, strangers: Strangers | None = None) -> Mapping[float, Interval | str]:
+    """TAR at each FAR over genuine pairs, a probed person's photos being alike, or why there is none.
+
+    The interval holds the doubt about the threshold, which is set anew in each resample of the strangers.
+
+    Args:
+        strangers: impostor pairs of the same kind, of which the thresholds come; `None`: those among `pairs`.
+
+    """
     own = pairs.probed == pairs.enrolled
-    limits = thresholds(pairs.impostors)
+    genuine, people = pairs.cosines[own], pairs.probed[own]
+    strangers = strangers_of(pairs) if strangers is None else strangers
     found: dict[float, Interval | str] = {}
     for far in FARS:
-        if far not in limits:
-            found[far] = f"needs {SUPPORT / far:.0f} impostor pairs, got {len(pairs.impostors)}"
-        elif not own.any():
-            found[far] = "no genuine pair"
-        else:
-            found[far] = bootstrap_mean((pairs.cosines[own] > limits[far]).astype(float), pairs.probed[own])
+        reason = "no genuine pair" if not own.any() else strangers.unsupported(far)
+        if reason:
+            found[far] = reason
+            continue
+        moved = shares_above(genuine, np.ones(len(genuine)), strangers.resampled(far))
+        accepted = (genuine > strangers.threshold(far)).astype(float)
+        found[far] = share_interval(accepted, people, doubt=float(moved.var()))
     return found
+
+
+def shares_above(
+    cosines: Float[np.ndarray, " n"], weights: Float[np.ndarray, " n"], limits: Float[np.ndarray, " resamples"]
+) -> Float[np.ndarray, " resamples"]:
+    """Weighted share of the cosines above each limit."""
+    order = np.argsort(-cosines)
+    heaped = np.concatenate([[0.0], np.cumsum(weights[order])])
+    return heaped[np.searchsorted(-cosines[order], -limits, side="left")] / heaped[-1]
 
 
 def pairs(comparison: Comparison, impostors: int = 2**20, seed: int = 0) -> Pairs:

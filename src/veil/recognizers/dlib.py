@@ -10,10 +10,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from veil.faces.landmarks import mean_points
 from veil.faces.pictures import to_pixels
 from veil.recognizers.warp import similarity, warp
 from veil.storage.packages import dlib_model
-from veil.types import Embeddings, Images
+from veil.types import Embeddings, Images, Seen
 
 STAGES = ((32, 3), (64, 4), (128, 3), (256, 3), (256, 1))  # filters, residual blocks
 MEAN = (122.782, 117.001, 104.298)  # RGB, of 255
@@ -125,16 +126,19 @@ REFERENCE = (
     (0.3340850613712, 0.2290642403242),
     (0.4901123135679, 0.6277975316475),
 )
+OF_68 = (45, 42, 36, 39, 33)  # the same points among the 68 landmarks of iBUG 300-W
 
 
 class Dlib(nn.Module):
     """Unit embeddings of aligned crops; frozen, always in eval mode, differentiable in the pixels.
 
     The face is found and aligned on the image that it is shown (HOG detector, 5 landmarks). A face that dlib does not
-    find has the zero vector: its cosine to everybody is 0, so it is recognised as nobody.
+    find is aligned by the mean face's landmarks: a detector that fails is no protection against an attacker who knows
+    where the face is. `see` says which those are.
     """
 
     input_size = CHIP
+    people_listed = False  # nobody lists whose three million photos it was trained on
     reference: Tensor
 
     def __init__(self) -> None:
@@ -156,18 +160,19 @@ class Dlib(nn.Module):
 
     def forward(self, images: Images) -> Embeddings:
         """Find, align, embed."""
+        return self.see(images).embeddings
+
+    def see(self, images: Images) -> Seen:
+        """Embeddings, and in which images dlib's own detector finds a face."""
         points, found = self.find(images)
-        embeddings = images.new_zeros(len(images), 128)
-        if found.any():
-            with torch.autocast(images.device.type, enabled=False):  # bfloat16 is half a pixel off
-                chips = self.chips(images[found], points[found])
-            embeddings = embeddings.index_put((found,), F.normalize(self.network(chips), dim=1).to(embeddings))
-        return embeddings
+        with torch.autocast(images.device.type, enabled=False):  # bfloat16 is half a pixel off
+            chips = self.chips(images, points)
+        return Seen(F.normalize(self.network(chips), dim=1).to(images), found)
 
     @torch.no_grad()
     def find(self, images: Images) -> tuple[Float[Tensor, "b 5 2"], Bool[Tensor, " b"]]:
-        """Landmarks `(x, y)` in pixels of the largest face of each image, and where there is one."""
-        points = torch.zeros(len(images), 5, 2)
+        """Landmarks `(x, y)` in pixels of the largest face of each image; the mean face's where there is none."""
+        points = mean_points(*images.shape[-2:])[list(OF_68)].float().repeat(len(images), 1, 1)
         found = torch.zeros(len(images), dtype=torch.bool)
         for index, pixels in enumerate(to_pixels(images)):
             boxes = self.detector(pixels, 0)

@@ -14,13 +14,15 @@ from veil.data.faces import Enrolment, FaceSet, join
 from veil.storage.locks import locked
 from veil.storage.networks import network_of
 from veil.storage.progress import Stages
-from veil.types import Embeddings
+from veil.types import Embeddings, Images, Seen
 
 BATCH = 32  # fixed, so that the embeddings do not depend on a run's batch size
 
 
 class Embedder:
     """A frozen recogniser, or another network of vectors, and what it has embedded, kept by content.
+
+    Of one with a detector of its own, which tells by `see` where that finds a face, this is kept beside the vector.
 
     The network's digest is taken once: its weights may not change while this is in use.
 
@@ -39,19 +41,19 @@ class Embedder:
 
     def clear(self, faces: FaceSet) -> Embeddings:
         """Of clear crops, on the CPU; a crop's name is the digest of its photo and of how it was cut."""
-        return self._embeddings(faces, [crop.stem for crop in faces.crops])
+        return self._seen(faces, [crop.stem for crop in faces.crops]).embeddings
 
     def both(self, enrolment: Enrolment) -> "Clear":
         """Of all clear photos of a data set."""
         return Clear(self.clear(enrolment.gallery), self.clear(enrolment.probes))
 
-    def pictures(self, faces: FaceSet) -> Embeddings:
+    def pictures(self, faces: FaceSet) -> Seen:
         """Of pictures by what their files hold, on the CPU."""
         names = [hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest() for path in faces.crops]
-        return self._embeddings(faces, names)
+        return self._seen(faces, names)
 
     @torch.no_grad()
-    def _embeddings(self, faces: FaceSet, names: Sequence[str]) -> Embeddings:
+    def _seen(self, faces: FaceSet, names: Sequence[str]) -> Seen:
         """Read what is known; what is missing is computed in batches, and a kill costs one. Processes take turns."""
         known = self.store.rows()
         missing = [index for index, name in enumerate(names) if name not in known]
@@ -63,12 +65,22 @@ class Embedder:
                         known = self.store.rows()
                         self._add(faces, {names[index]: index for index in batch if names[index] not in known})
                     advance(len(batch))
-        return self.store.read(names)
+        vectors = self.store.read(names)
+        if hasattr(self.network, "see"):
+            return Seen(vectors[:, :-1], vectors[:, -1] > 0)
+        return Seen(vectors, vectors.any(dim=1))
 
     def _add(self, faces: FaceSet, todo: Mapping[str, int]) -> None:
         if todo:
             images = join([faces[index] for index in todo.values()]).images
-            self.store.append(list(todo), self.network.to(self.device)(images.to(self.device)).cpu())
+            self.store.append(list(todo), self._vectors(images.to(self.device)).cpu())
+
+    def _vectors(self, images: Images) -> Float[Tensor, "b d"]:
+        network = self.network.to(self.device)
+        if not hasattr(network, "see"):
+            return network(images)
+        seen: Seen = network.see(images)  # type: ignore[operator]
+        return torch.cat([seen.embeddings, seen.found[:, None].to(seen.embeddings)], dim=1)
 
 
 class Clear(NamedTuple):

@@ -33,6 +33,7 @@ class FaceNet(nn.Module):
     checkpoint: Checkpoint | None
     ancestors: frozenset[str] = frozenset()  # of what it was tuned from (`veil.recognizers.lineage`)
     training_people: frozenset[str] = frozenset()  # whom the trunk was fine-tuned on (`veil.data.known`)
+    people_listed = False  # neither CASIA-WebFace's nor VGGFace2's people are listed beside the weights
 
     def __init__(self, weights: str, cache: str, checkpoint: str | None = None) -> None:
         super().__init__()

@@ -21,6 +21,8 @@ class FRBench(nn.Module):
 
     """
 
+    people_listed = False  # MS1M and its like have no list beside the weights
+
     def __init__(self, model: str) -> None:
         super().__init__()
         try:

@@ -31,6 +31,8 @@ class Local(nn.Module):
 
     """
 
+    people_listed = False  # weights of anybody's making
+
     def __init__(
         self,
         weights: str,

@@ -17,21 +17,23 @@ from torch.nn import functional as F
 
 from veil.errors import InputError
 from veil.faces.align import face_detector, find_faces, plausible
+from veil.faces.landmarks import mean_points
 from veil.faces.pictures import to_pixels
 from veil.recognizers.normalize import Normalize
 from veil.recognizers.warp import similarity, warp
 from veil.recognizers.whitebox import WITHOUT_GRADIENTS
-from veil.types import Embeddings, Images, view
+from veil.types import Embeddings, Images, Seen, view
 
 # Left eye, right eye, nose, left and right corner of the mouth: `(x, y)` between centres of pixels of a 112 px face, as
 # ArcFace's networks are trained. insightface, python-package/insightface/utils/face_align.py, `arcface_dst`
 TEMPLATE = ((38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041))
 TEMPLATE_SIZE = 112  # px
+OF_68 = (range(36, 42), range(42, 48), (30,), (48,), (54,))  # the same points as means of the 68 of iBUG 300-W
 FLOATS = {"tensor(float16)": np.float16, "tensor(float)": np.float32}
 # How a graph names a file beside it that holds weights: a protobuf message {key: "location", value: <name>}
 SIDE_FILE = re.compile(rb"\x0a\x08location\x12([\x80-\xff]*[\x00-\x7f])", re.DOTALL)
 
-Located = tuple[Float[Tensor, "n 3 size size"], Bool[Tensor, " b"]]  # the faces that are found, and which they are
+Located = tuple[Float[Tensor, "b 3 size size"], Bool[Tensor, " b"]]  # aligned faces, and which were found
 
 
 class Onnx(nn.Module):
@@ -42,10 +44,8 @@ class Onnx(nn.Module):
 
     Where `alignment` is `five_points`, MTCNN finds the face on the image that it is shown, as `veil.faces.align`
     does, and its landmarks are brought to where ArcFace's networks expect them (insightface's template), whose sides
-    grow with `input_size`. A face that is not found, or whose landmarks cannot be a face's, has the zero vector: it
-    is recognised as nobody, as with `dlib` and `frbench`, which is counted where every recogniser's lost faces are. A
-    face that was embedded by the view instead would be a guess by a network that never saw such input, and nobody
-    would know.
+    grow with `input_size`. A face that is not found, or whose landmarks cannot be a face's, is aligned by the mean
+    face's, as with `dlib`: `see` says which those are.
 
     Args:
         file: path of the ONNX file, with one input `(b, 3, h, w)` or `(b, h, w, 3)` and one output `(b, d)`. Weights in
@@ -60,6 +60,8 @@ class Onnx(nn.Module):
     called for gradients, InputError.
 
     """
+
+    people_listed = False  # a file of anybody's making
 
     def __init__(
         self,
@@ -86,6 +88,10 @@ class Onnx(nn.Module):
 
     def forward(self, images: Images) -> Embeddings:
         """Align, embed."""
+        return self.see(images).embeddings
+
+    def see(self, images: Images) -> Seen:
+        """Embeddings, and in which images the face was found (everywhere, where alignment is `view`)."""
         if torch.is_grad_enabled() and images.requires_grad:
             raise InputError(
                 f"recognizer=onnx gives embeddings alone, no gradients. {WITHOUT_GRADIENTS}; of the attacks, reversal "
@@ -93,10 +99,7 @@ class Onnx(nn.Module):
             )
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):  # bfloat16 is half a pixel off
             faces, found = ALIGNMENTS[self.alignment](images.float(), self.input_size)
-            embeddings = images.new_zeros(len(images), self.network.width)
-            if len(faces):
-                embeddings[found] = F.normalize(self.network(self.normalize(faces)), dim=1).to(embeddings)
-        return embeddings
+            return Seen(F.normalize(self.network(self.normalize(faces)), dim=1).to(images), found)
 
 
 class Graph(nn.Module):
@@ -224,18 +227,17 @@ def resized_view(images: Images, size: int) -> Located:
 
 
 def aligned(images: Images, size: int) -> Located:
-    """The faces that MTCNN finds, their five landmarks brought to the template's; black outside the image."""
+    """The five landmarks that MTCNN finds, or the mean face's, brought to the template's; black outside the image."""
     faces = find_faces(list(to_pixels(images)), _detector())
-    points = [face.points for face in faces if face is not None and plausible(face)]
     found = torch.tensor([face is not None and plausible(face) for face in faces], dtype=torch.bool)
-    found = found.to(images.device)
-    if not points:
-        return images.new_empty(0, 3, size, size), found
-    landmarks = torch.from_numpy(np.stack(points)).to(images)
+    mean = mean_points(*images.shape[-2:])
+    landmarks = torch.stack([mean[list(points)].mean(dim=0) for points in OF_68]).repeat(len(images), 1, 1).to(images)
+    for index in found.nonzero()[:, 0].tolist():
+        landmarks[index] = torch.from_numpy(faces[index].points)
     template = landmarks.new_tensor(TEMPLATE).expand_as(landmarks) * (
         size / TEMPLATE_SIZE
     )  # as insightface enlarges it
-    return warp(images[found], torch.linalg.inv(similarity(landmarks, template)), size), found
+    return warp(images, torch.linalg.inv(similarity(landmarks, template)), size), found.to(images.device)
 
 
 @cache

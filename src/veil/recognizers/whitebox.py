@@ -7,10 +7,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from veil.config import FARS
 from veil.data.faces import Enrolment
 from veil.errors import InputError
 from veil.metrics.identification import Comparison
-from veil.metrics.verification import pairs, thresholds
+from veil.metrics.verification import pairs, strangers_of
 from veil.recognizers.embed import Clear
 from veil.types import Embeddings, Identities, Images
 
@@ -112,11 +113,12 @@ def threshold(far: float | None, clear: Clear, means: Float[Tensor, "people d"],
     if far is None:
         return None
     probed = torch.tensor(enrolment.probes.identities)
-    strangers = pairs(Comparison(clear.probes, probed, means, torch.arange(len(means)))).impostors
-    limits = thresholds(strangers)
-    if far not in limits:
+    strangers = strangers_of(pairs(Comparison(clear.probes, probed, means, torch.arange(len(means)))))
+    reason = strangers.unsupported(far)
+    if reason:
+        allowed = [other for other in FARS if not strangers.unsupported(other)]
         raise InputError(
-            f"hide_at_far: the data's {len(strangers)} pairs of a clear probe and another person's centroid support "
-            f"FARs of {list(limits) or 'none'}, got {far}"
+            f"hide_at_far must be null or one of {allowed} on this data, for its pairs of a clear probe and another "
+            f"person's centroid, got {far}: {reason}"
         )
-    return limits[far]
+    return strangers.threshold(far)

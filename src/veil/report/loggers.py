@@ -21,13 +21,14 @@ PLACES = ("anonymized", "cache", "checkpoint", "outputs", "root")  # knobs that 
 
 
 class VeilWandb(WandbLogger):
-    """A WandbLogger that says whether clear photos may be logged."""
+    """A WandbLogger that says whether clear photos, and masks, may be logged."""
 
     originals: bool = False
+    masks: bool = False
 
 
 def wandb_logger(
-    name: str, project: str, group: str, job_type: str, save_dir: str, originals: bool = False
+    name: str, project: str, group: str, job_type: str, save_dir: str, originals: bool = False, masks: bool = False
 ) -> WandbLogger:
     """Weights & Biases; offline unless the user is logged in or WANDB_MODE says otherwise."""
     import wandb
@@ -45,11 +46,11 @@ def wandb_logger(
         settings=wandb.Settings(silent=True, console="off", x_disable_meta=True, disable_git=True, disable_code=True),
     )
     logger = VeilWandb(experiment=run)
-    logger.originals = originals
+    logger.originals, logger.masks = originals, masks
     return logger
 
 
-def csv_logger(name: str, save_dir: str, originals: bool = False) -> CSVLogger:
+def csv_logger(name: str, save_dir: str, originals: bool = False, masks: bool = False) -> CSVLogger:
     """Lightning's CSV logger, in `<save_dir>/csv/<name>`."""
     return CSVLogger(Path(save_dir, "csv"), name=name)
 
@@ -63,7 +64,9 @@ def _logged_in() -> bool:
 
 
 def publish(logger: Logger, run: RunFolder) -> None:
-    """Log a complete run: flat config without paths, every figure with its interval, masks and results; then finish."""
+    """Log a complete run: flat config without paths, every figure with its interval, results, and what else the logger
+    may have; then finish.
+    """
     results = read_results(run.path)
     knobs = without_paths(flat(run.config))
     if knobs.get("anonymized"):
@@ -88,7 +91,7 @@ def _log_pictures(logger: VeilWandb, run: RunFolder) -> None:
     if not rows:
         return
     shown = rows[:: max(len(rows) // IMAGES, 1)][:IMAGES]
-    for kind in ("mask", "result", *(["original"] if logger.originals else [])):
+    for kind in ("result", *(["mask"] if logger.masks else []), *(["original"] if logger.originals else [])):
         private = not logger.originals and kind == "result"
         chosen = [row for row in shown if row[kind] and not (private and _shows_its_original(run.path, row))]
         paths = [str(run.path / row[kind]) for row in chosen]

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int, Real
 from plotly import graph_objects as go
 
-from veil.metrics.measure import CLEAR, percent
+from veil.metrics.measure import CLEAR, NAIVE, percent
 
 PARTS = ("genuine", "impostor", "ranks")
 BINS = 100  # of [-1, 1]: 0.02 of cosine each
@@ -23,7 +23,8 @@ def read_scores(
 ) -> Mapping[str, tuple[ByAttack, Float[np.ndarray, "k 2"] | None]]:
     """Cosines and thresholds, rows of (FAR, cosine), of each judge that the file knows.
 
-    In the file they are `{clear or attack}/{judge}/{genuine, impostor or ranks}` and `thresholds/{judge}`.
+    In the file they are `{clear or attack}/{judge}/{genuine, impostor, ranks or thresholds}`; the thresholds are those
+    of the naive attack.
     """
     found = {}
     with np.load(path) as scores:
@@ -34,7 +35,7 @@ def read_scores(
                 arrays = {part: scores[name] for part, name in names.items() if name in scores}
                 if arrays:
                     evidence[faces] = arrays
-            limits = f"thresholds/{judge}"
+            limits = f"{NAIVE}/{judge}/thresholds"
             if evidence:
                 found[judge] = evidence, scores.get(limits)
     return found
@@ -116,10 +117,9 @@ def distributions(evidence: ByAttack, thresholds: np.ndarray | None) -> Drawing 
         figure.add_vline(threshold, line={"color": GREY, "width": 1})
         figure.add_annotation(x=threshold, y=1, yref="paper", text=f"FAR {far:g}", textangle=-90, xanchor="right")
         figure.layout.annotations[-1].update(showarrow=False, yanchor="top", font_size=11)
-    lines = "Upright lines: thresholds by FAR." if thresholds is not None else "No threshold is in scores.npz."
-    words = (
-        f"Median cosine: {'; '.join(medians)}. {lines} A face that a judge's own detector does not find has cosine 0."
-    )
+    known = thresholds is not None and len(thresholds)
+    lines = "Upright lines: thresholds of the naive attack by FAR, set on attacker people's pairs of the same kind."
+    words = f"Median cosine: {'; '.join(medians)}. {lines if known else 'No threshold is supported by the data.'}"
     return Drawing("Score distributions", figure, words)
 
 

@@ -119,7 +119,8 @@ def adopted_set(setup: Setup) -> AnonymizedSet:
         counts = f"{len(matches.pictures)} pictures, {len(matches.unmatched)} of no photo, {len(refused)} refused"
         console.print(f"{counts}; {len(missing)} of {len(probes)} probes have none", soft_wrap=True)
         notes = {"missing": missing, "unmatched": matches.unmatched, "refused": refused}
-        made.note(notes | {"inpainter": "another tool", "same_for_every_seed": False, "trained_on": []})
+        told = {"same_for_every_seed": False, "trained_on": [], "people_listed": False}
+        made.note(notes | told | {"inpainter": "another tool"})
     return made
 
 
@@ -165,6 +166,7 @@ def _notes(setup: Setup) -> dict[str, object]:
         "inpainter": setup.config.choices.inpainter,
         "same_for_every_seed": anonymizer.repeats_itself(moved(sample, setup.device)),
         "trained_on": [number for number, person in enumerate(people) if person in known],
+        "people_listed": getattr(setup.inpainter, "people_listed", True),
     }
 
 

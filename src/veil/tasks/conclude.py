@@ -1,7 +1,7 @@
 """From the rows of every face and what the attacks found to a run's figures, pictures and page."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ from veil.config import VIEW_SIZE, Config
 from veil.data.faces import Enrolment, FaceSet, Side
 from veil.data.known import known_people
 from veil.evaluation.campaign import Findings
-from veil.evaluation.flags import raise_flags
+from veil.evaluation.flags import Training, raise_flags
 from veil.evaluation.outcome import RANK1
 from veil.evaluation.panel import Asked, figure_of
 from veil.evaluation.results import Results, write_results
@@ -44,7 +44,7 @@ def conclude(
     stages: Stages,
     *,
     same_for_every_seed: bool,
-    trained_on: Mapping[str, int],
+    training: Training,
     missing: int = 0,
     held_out: Sequence[str] = (),
 ) -> None:
@@ -65,7 +65,7 @@ def conclude(
         single_photo=len(enrolment.people) - len(probed),
         not_held_out=[judge for judge in config.judges if judge not in held_out and judge not in absent],
         same_for_every_seed=same_for_every_seed,
-        trained_on=trained_on,
+        training=training,
         people=len(set(evaluation.probes.identities)),
         formats=enrolment.formats,
         missing=missing,
@@ -110,9 +110,9 @@ def seen_in_training(model: object, people: list[str], evaluation: Side) -> int:
     return len(known_people(evaluated, getattr(model, "training_people", frozenset())))
 
 
-def keep_rebuilt(rebuilt: Images, rows: list[Row], probes: FaceSet, folder: Path) -> None:
+def keep_rebuilt(rebuild: Callable[[Images], Images], rows: list[Row], results: FaceSet, folder: Path) -> None:
     """Write the probes as the reversal makes them out, and name the files in the rows."""
     (folder / "rebuilt").mkdir(exist_ok=True)
-    for row, number, pixels in zip(rows, probes.numbers, to_pixels(rebuilt), strict=True):
-        row["rebuilt"] = f"rebuilt/{number}-rebuilt-label-{row['label']}.png"
-        save(pixels, folder / row["rebuilt"])
+    for index, row in enumerate(rows):
+        row["rebuilt"] = f"rebuilt/{results.numbers[index]}-rebuilt-label-{row['label']}.png"
+        save(to_pixels(rebuild(results[index].images))[0], folder / row["rebuilt"])

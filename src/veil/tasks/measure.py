@@ -13,6 +13,7 @@ from veil.data.faces import FaceSet, Side
 from veil.evaluation.attributes import attributes
 from veil.evaluation.campaign import Findings, campaign
 from veil.evaluation.controls import controls
+from veil.evaluation.flags import Training
 from veil.evaluation.groups import chosen_labels
 from veil.evaluation.material import Material
 from veil.evaluation.module import AnonymizedFaces, Evaluation
@@ -68,8 +69,8 @@ def _make(setup: Judging, made: AnonymizedSet, run: RunFolder) -> None:
         findings = _found(setup, material)
         for row, column in zip(rows, findings.columns, strict=True):
             row |= column
-        if findings.rebuilt is not None:
-            keep_rebuilt(findings.rebuilt, rows, people.evaluation.probes, folder)
+        if findings.rebuild is not None:
+            keep_rebuilt(findings.rebuild, rows, material.anonymize(people.evaluation.probes), folder)
         conclude(
             setup.config,
             folder,
@@ -77,7 +78,7 @@ def _make(setup: Judging, made: AnonymizedSet, run: RunFolder) -> None:
             findings,
             setup.stages,
             same_for_every_seed=made.notes["same_for_every_seed"],
-            trained_on=_trained(setup, made, people.evaluation),
+            training=_trained(setup, made, people.evaluation),
             missing=people.missing,
             held_out=setup.held_out,
         )
@@ -96,14 +97,16 @@ def _material(setup: Judging, made: AnonymizedSet, people: Shown) -> Material:
     known = {
         name: dict(zip(keys, torch.cat(judge.both(setup.enrolment)), strict=True)) for name, judge in judges.items()
     }
-    results = {key: made.path / row["result"] for key, row in made.rows().items()}
-    config = setup.config
+    rows, config = made.rows(), setup.config
+    results = {key: made.path / row["result"] for key, row in rows.items()}
+    masks = {key: made.path / row["mask"] for key, row in rows.items() if row["mask"]}
     return Material(
         people.evaluation,
         people.attackers,
         judges,
         known,
         results,
+        masks,
         setup.name,
         config.seed,
         setup.stages,
@@ -121,14 +124,15 @@ def _found(setup: Judging, material: Material) -> Findings:
     return findings._replace(figures=found)
 
 
-def _trained(setup: Judging, made: AnonymizedSet, evaluation: Side) -> dict[str, int]:
-    """For each model, how many of the evaluated people it was trained on."""
+def _trained(setup: Judging, made: AnonymizedSet, evaluation: Side) -> Training:
+    """Of the models that took part, how many of the evaluated people each was trained on, as far as lists say."""
     painted_before = set(made.notes["trained_on"]) & set(evaluation.probes.identities)
-    trained = {f"inpainter {made.notes['inpainter']}": len(painted_before)}
-    people = setup.enrolment.people
-    return trained | {
-        name: seen_in_training(judge.network, people, evaluation) for name, judge in setup.measuring.judges.items()
-    }
+    painter = f"inpainter {made.notes['inpainter']}"
+    trained, unlisted = {painter: len(painted_before)}, [] if made.notes["people_listed"] else [painter]
+    for name, judge in setup.measuring.judges.items():
+        trained[name] = seen_in_training(judge.network, setup.enrolment.people, evaluation)
+        unlisted += [] if getattr(judge.network, "people_listed", True) else [name]
+    return Training(trained, unlisted)
 
 
 def _there(faces: FaceSet, done: Mapping[str, Row]) -> FaceSet:
@@ -139,7 +143,6 @@ def _measure(setup: Judging, run: RunFolder, material: Material, made: Anonymize
     """One row for each probe, in order; what an earlier try, or another evaluation of the set, found is kept."""
     probes, files = material.evaluation.probes, made.rows()
     done = {row["key"] for row in run.rows()}
-    masks = {key: made.path / row["mask"] for key, row in files.items() if row["mask"]}
     todo = probes.select(index for index, key in enumerate(probes.keys) if key not in done)
     known, asked = measured_before(run, todo.keys, setup.measuring.asked, setup.name)
 
@@ -156,7 +159,7 @@ def _measure(setup: Judging, run: RunFolder, material: Material, made: Anonymize
         with setup.stages.bar("evaluate", len(todo)) as advance:
             progress = LambdaCallback(on_test_batch_end=lambda *args: advance(len(args[3].faces.keys)))
             trainer = instantiate(config.trainer, callbacks=[progress, Stoppable()], precision="32-true")
-            shown = AnonymizedFaces(todo, material.results, masks)
+            shown = AnonymizedFaces(todo, material.results, material.mask_files)
             trainer.test(Evaluation(panel, keep), shown.loader(config.batch_size, config.workers), verbose=False)
         panel.to(setup.device)  # Lightning leaves it on the CPU
     rows = {row["key"]: row for row in run.rows()}
@@ -190,5 +193,6 @@ def _panel(setup: Judging, material: Material, asked: Asked) -> Panel:
             recognizer,
             dict(zip(probes.keys, material.clear(judge, probes), strict=True)),
             dict(zip(probes.keys, seen, strict=True)),
+            dict(zip(probes.keys, material.found(judge, probes), strict=True)),
         )
     return Panel(setup.whitebox, setup.name, judges, asked, setup.enrolment.people, setup.stages)

@@ -1,0 +1,147 @@
+"""What was repainted, as a sign of who it is: masks that follow a person's face are alike from photo to photo."""
+
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from veil.data.faces import FaceSet, Side
+from veil.errors import InputError
+from veil.evaluation.material import (
+    BATCH,
+    Attempt,
+    Material,
+    attempt,
+    device_of,
+    first,
+    identities,
+    judge_free,
+    needs,
+    taught_and_held_back,
+    together,
+)
+from veil.metrics.identification import Comparison
+from veil.types import Embeddings, Images, view
+
+STEM = 4  # px; the detector works on squares of this side
+GRID = 16  # maps are compared on a grid of this side
+CHANGED = 0.05  # a pixel that differs by more from the clear photo's was repainted; less may be compression
+Maps = Float[Tensor, "b 1 i j"]
+
+
+class Detector(nn.Sequential):
+    """Results to how surely each square of 4 px of the view was repainted, as log odds."""
+
+    def __init__(self, width: int = 32) -> None:
+        layers: list[nn.Module] = []
+        for inputs, dilation in ((3 * STEM**2, 1), (width, 1), (width, 2), (width, 4)):
+            layers += [nn.Conv2d(inputs, width, 3, padding=dilation, dilation=dilation), nn.SiLU()]
+        super().__init__(*layers, nn.Conv2d(width, 1, 1))
+
+    def forward(self, images: Images) -> Maps:
+        """See the class."""
+        return super().forward(F.pixel_unshuffle(view(images) - 0.5, STEM))
+
+
+@torch.enable_grad()
+def train_detector(
+    results: Images, changed: Maps, *, steps: int, seed: int, batch_size: int = 16, learning_rate: float = 3e-3
+) -> Detector:
+    """A detector in eval mode.
+
+    Args:
+        results: of attacker people.
+        changed: share of each square that was repainted, in [0, 1].
+        steps: of AdamW; the learning rate falls to 0 along a cosine.
+        seed: of weights and draws; the global generator is not touched.
+
+    """
+    generator = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        detector = Detector().to(results.device)
+    optimizer = torch.optim.AdamW(detector.parameters(), learning_rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(steps, 1))
+    for _ in range(steps):
+        chosen = torch.randint(len(results), (batch_size,), generator=generator).to(results.device)
+        loss = F.binary_cross_entropy_with_logits(detector(results[chosen]), changed[chosen])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    return detector.requires_grad_(False).eval()
+
+
+@judge_free
+@needs(gallery="photos", attackers="attackers")
+def mask(
+    material: Material,
+    judge: str,
+    photos: int = 1,
+    attackers: int = 4,
+    steps: int = 300,
+    known: bool = False,
+    published: bool = True,
+) -> Attempt:
+    """As `linkage`, by the masks alone: does what was repainted in two photos of one person agree?
+
+    No recogniser takes part. The mean map of the attacker people is taken off; what is left is compared by cosine.
+
+    Args:
+        photos: of each person's gallery, anonymised as the probes are.
+        attackers: photos of each attacker person that the detector learns from.
+        steps: of the detector's training.
+        known: take the masks themselves, where the set has them; else what a small detector, trained on attacker
+            people's photos before and after, makes out in the results.
+        published: whether the attacker has what `known` takes; else the attack is no part of the worst case.
+
+    """
+    taught, held_back = taught_and_held_back(material)
+    if not len(taught.probes):
+        raise InputError("attacks.mask learns from attacker people: split.attackers must leave some, got none")
+    maps = _Maps(material, together(taught, attackers), steps, known)
+
+    def compare(side: Side) -> Comparison:
+        others = first(side.gallery, photos)
+        probes, templates = (maps.embeddings(part) for part in (side.probes, others))
+        return Comparison(probes, identities(side.probes), templates, identities(others))
+
+    return attempt(material, compare, held_back)._replace(variant=not published)
+
+
+class _Maps:
+    """Where photos were repainted, less where photos are repainted on average."""
+
+    def __init__(self, material: Material, faces: FaceSet, steps: int, known: bool) -> None:
+        self.material, self.known = material, known
+        if not known:
+            self.detector = material.once(f"detector {steps}", lambda: self._trained(faces, steps))
+        self.mean = self._maps(faces).mean(dim=0)
+
+    def embeddings(self, faces: FaceSet) -> Embeddings:
+        """Unit vectors, or zero for a map that is the mean one."""
+        return F.normalize((self._maps(faces) - self.mean).flatten(1), dim=1)
+
+    @torch.no_grad()
+    def _maps(self, faces: FaceSet) -> Maps:
+        if self.known:
+            maps = [view(masks.float()) for masks in self.material.masks(faces)]
+        else:
+            device = device_of(self.detector)
+            hidden = self.material.anonymize(faces).loader(BATCH)
+            maps = [self.detector(batch.images.to(device)).sigmoid().cpu() for batch in hidden]
+        return torch.cat([F.adaptive_avg_pool2d(batch, GRID) for batch in maps])
+
+    def _trained(self, faces: FaceSet, steps: int) -> Detector:
+        with self.material.stages.clock("train detector"):
+            device = device_of(self.material.recognizers[self.material.whitebox])
+            results, changed = (torch.cat(parts).to(device) for parts in zip(*self._pairs(faces), strict=True))
+            return train_detector(results, changed, steps=steps, seed=self.material.seed)
+
+    def _pairs(self, faces: FaceSet) -> Iterator[tuple[Images, Maps]]:
+        hidden = self.material.anonymize(faces)
+        for clear, result in zip(faces.loader(BATCH), hidden.loader(BATCH), strict=True):
+            differs = (clear.images - result.images).abs().amax(dim=1, keepdim=True) > CHANGED
+            yield result.images, F.avg_pool2d(view(differs.float()), STEM)
