@@ -19,7 +19,7 @@ from veil.metrics.identification import RANKS
 from veil.metrics.information import BITS
 from veil.metrics.measure import WORST, name_of
 from veil.metrics.verification import TAR
-from veil.report.sweep import paired_rows, read_run
+from veil.report.sweep import paired_rows, read_runs
 
 HELD_OUT = name_of(RANKS[1], "dlib")
 FIGURES = {  # of a run: heading, digits
@@ -38,7 +38,7 @@ ORDER += ("whole_face", "landmarks", "t_zone", "ensemble", "search")
 
 def runs_table(folders: Sequence[Path]) -> None:
     """Masker x ratio, each with its difference from `random`; then all differences."""
-    found = [read_run(path.parent) for folder in folders for path in folder.rglob("metrics.json")]
+    found = read_runs([path.parent for folder in folders for path in folder.rglob("metrics.json")])
     runs = sorted((run for run in found if run["masker"]), key=lambda run: (run["ratio"], place(run["masker"])))
     pairs = [row for row in paired_rows(runs) if row["figure"] == HELD_OUT]
     from_random = {(row["ratio"], row["second"]): difference(row) for row in pairs if row["first"] == "random"}

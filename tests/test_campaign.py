@@ -15,6 +15,7 @@ from veil.config import Config
 from veil.data.split import attacker_people
 from veil.errors import InputError
 from veil.evaluation.outcome import RANK1, Accepted, bits_interval, figures, headline, outcome
+from veil.faces.pictures import as_saved
 from veil.metrics.identification import Comparison
 from veil.metrics.intervals import Interval
 from veil.metrics.measure import Figure, by_name
@@ -212,6 +213,21 @@ def test_kid_is_also_measured_on_the_features_that_are_asked_for(small_run: Call
         "needs 2000 faces on either side, has 12 results and 12 clear"
         in contents["figures"]["utility/tiny/fid"]["absent"]
     )
+
+
+@pytest.mark.parametrize("image_format", ["png", "jpg"])
+def test_results_are_compared_with_photos_of_their_own_format(
+    image_format: str, small_run: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def recorded(images: torch.Tensor, image_format: str) -> torch.Tensor:
+        asked.append(image_format)
+        return as_saved(images, image_format)
+
+    monkeypatch.setattr("veil.evaluation.realism.as_saved", recorded)
+    evaluate(small_run("masker=random", "attacks=none", f"image_format={image_format}"))
+    assert set(asked) == ({"jpg"} if image_format == "jpg" else set())
 
 
 def test_masks_that_follow_a_person_link_their_photos_and_random_ones_do_not(small_run: Callable[..., Config]) -> None:

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap
 from statsmodels.stats.contingency_tables import mcnemar as reference
+from statsmodels.stats.multitest import multipletests
 
-from veil.metrics.paired import Column, Difference, mcnemar, paired_difference
+from veil.metrics.paired import Column, Difference, holm, mcnemar, paired_difference
 
 
 def column(values: np.ndarray, people: np.ndarray | None = None) -> Column:
@@ -99,3 +100,9 @@ def test_p_is_below_five_percent_in_five_percent_of_equal_runs() -> None:
     rejected = np.mean([paired_difference(*simulate(generator, 0.0), seed=trial).p < 0.05 for trial in range(500)])
     assert 0.025 <= rejected <= 0.08
     assert paired_difference(*simulate(generator, 0.3)).p == pytest.approx(2 / 1001)
+
+
+def test_holm_equals_statsmodels() -> None:
+    for count in (1, 2, 7, 30):
+        p_values = np.random.default_rng(count).random(count) ** 3
+        assert holm(p_values.tolist()) == pytest.approx(multipletests(p_values, method="holm")[1])

@@ -4,33 +4,64 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
-from veil.evaluation.results import Results
+from veil.evaluation.results import Results, write_results
 from veil.metrics.identification import RANKS
 from veil.metrics.intervals import Interval
 from veil.metrics.measure import Figure, by_name
-from veil.report.sweep import paired_rows
+from veil.report.sweep import paired_rows, read_runs
 from veil.storage.folders import write_manifest
 
 
-def run(folder: Path, masker: str, ratio: float, named: list[float]) -> dict[str, Any]:
+def run(folder: Path, masker: str, ratio: float, named: list[float], **knobs: Any) -> Path:
     folder.mkdir()
     rows = [{"key": str(i), "label": i // 2, "privacy/dlib/rank1": value} for i, value in enumerate(named)]
     write_manifest(folder, rows)
     figure = Figure(RANKS[1], Interval(0.5, 0.4, 0.6, 12), "dlib", "naive")
-    results = Results(by_name([figure]))
-    alike = {"data": "att", "recognizer": "facenet", "inpainter": "fill", "seed": 0}
-    return {**alike, "masker": masker, "ratio": ratio, "folder": str(folder), "results": results}
+    faces = {"people": 6, "attackers": 0, "gallery": 12, "probes": 12, "not_found": [], "quarantined": 0}
+    write_results(folder, Results(by_name([figure]), [], faces, "", {}))
+    choices = {"data": "att", "recognizer": "facenet", "inpainter": "fill", "masker": masker, "task": "evaluate"}
+    own = {"masker": {"_target_": masker, "draws": knobs.pop("draws", 1)}, "ratio": ratio, "seed": 0, "cells": 16}
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml({"choices": choices, **own, **knobs}))
+    return folder
 
 
 def test_runs_that_differ_in_the_masker_alone_are_compared(tmp_path: Path) -> None:
-    runs = [
-        run(tmp_path / "a", "random", 0.25, [1.0] * 12),
-        run(tmp_path / "b", "saliency", 0.25, [0.0, 1.0] * 6),
-        run(tmp_path / "c", "saliency", 0.5, [0.0] * 12),
-    ]
+    runs = read_runs(
+        [
+            run(tmp_path / "a", "random", 0.25, [1.0] * 12),
+            run(tmp_path / "b", "saliency", 0.25, [0.0, 1.0] * 6),
+            run(tmp_path / "c", "saliency", 0.5, [0.0] * 12),
+        ]
+    )
     (row,) = paired_rows(runs)
     assert (row["figure"], row["first"], row["second"], row["n"]) == ("privacy/dlib/rank1", "random", "saliency", 12)
     assert row["difference"] == row["low"] == row["high"] == -0.5  # every person loses one of two
-    assert row["p"] == pytest.approx(2 / 1001)
+    assert row["p"] == row["p_holm"] == pytest.approx(2 / 10_001)
     assert row["p_mcnemar"] == pytest.approx(2 * 0.5**6)
+
+
+def test_runs_of_one_masker_are_told_apart_by_its_knobs_and_no_other_knob_differs(tmp_path: Path) -> None:
+    folders = [
+        run(tmp_path / "a", "saliency", 0.25, [1.0] * 12),
+        run(tmp_path / "b", "saliency", 0.25, [0.0, 1.0] * 6, draws=20),
+        run(tmp_path / "c", "saliency", 0.25, [0.0] * 12, cells=32),  # another grid: not the masker alone
+        run(tmp_path / "d", "random", 0.25, [1.0] * 12, batch_size=4),  # changes no picture
+    ]
+    runs = read_runs(folders)
+    assert [one["label"] for one in runs] == ["saliency draws=1", "saliency draws=20", "saliency", "random"]
+    rows = {(row["first"], row["second"]): row for row in paired_rows(runs)}
+    assert set(rows) == {
+        ("saliency draws=1", "saliency draws=20"),
+        ("saliency draws=1", "random"),
+        ("saliency draws=20", "random"),
+    }
+    corrected = {pair: row["p_holm"] for pair, row in rows.items()}
+    assert corrected["saliency draws=20", "random"] == pytest.approx(3 * 2 / 10_001)
+    assert corrected["saliency draws=1", "random"] == 1
+
+
+def test_runs_of_other_probes_are_not_compared(tmp_path: Path) -> None:
+    folders = [run(tmp_path / "a", "saliency", 0.25, [1.0] * 12), run(tmp_path / "b", "random", 0.25, [1.0] * 10)]
+    assert paired_rows(read_runs(folders)) == []

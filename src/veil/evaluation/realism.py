@@ -1,12 +1,14 @@
 """Do the results look like photos? KID and FID between results and clear photos of other people."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import NamedTuple
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from veil.evaluation.material import Material, first, identities
+from veil.faces.pictures import as_saved
 from veil.metrics.distribution import FID, KID, frechet_distance, kernel_distance_interval
 from veil.metrics.intervals import Interval
 from veil.metrics.measure import Figure
@@ -20,13 +22,13 @@ IMAGES = 2000  # fewest on either side for FID (Chong and Forsyth 2020, arXiv:19
 def realism(material: Material, networks: Mapping[str, Embedder]) -> list[Figure]:
     """KID and FID of every judge and feature network, or why they are absent.
 
-    On every judge's embeddings scaled to mean square 1, without the results in which it finds no face, and on the
-    features of `networks` as they are. FID has no interval of its own: low and high are its value.
+    On every judge's embeddings scaled to mean square 1, without results of which it makes nothing, and on the features
+    of `networks` as they are. FID has no interval of its own: low and high are its value.
     """
     found: list[Figure] = []
     probes, gallery = material.evaluation.probes, first(material.evaluation.gallery, PHOTOS)
     for judge in material.recognizers:
-        results, clear = material.anonymized(judge, probes), material.clear(judge, gallery)
+        results, clear = material.anonymized(judge, probes), _references(material, judge, material.judges[judge])
         seen, shown = results.any(dim=1), clear.any(dim=1)
         found += _distances(
             judge,
@@ -35,9 +37,17 @@ def realism(material: Material, networks: Mapping[str, Embedder]) -> list[Figure
         )
     for name, network in networks.items():
         results = network.pictures(material.anonymize(probes)).embeddings
-        clear = network.clear(gallery)
+        clear = _references(material, name, network)
         found += _distances(name, _Embedded(results, identities(probes)), _Embedded(clear, identities(gallery)))
     return found
+
+
+def _references(material: Material, name: str, network: Embedder) -> Float[Tensor, "n d"]:
+    """What a network makes of clear photos, which are in the format of the results: compression is no paint."""
+    faces = first(material.evaluation.gallery, PHOTOS)
+    if {material.results[key].suffix for key in material.evaluation.probes.keys} != {".jpg"}:
+        return network.clear(faces)
+    return material.embed(network.network, faces, f"photos as jpg, {name}", partial(as_saved, image_format="jpg"))
 
 
 class _Embedded(NamedTuple):

@@ -69,6 +69,15 @@ def paired_difference(first: Column, second: Column, resamples: int = 1000, seed
     return Difference(value, *percentiles(means), min(1.0, 2 * (int(tail) + 1) / (resamples + 1)), n)
 
 
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's (1979) correction for many comparisons, in their order: the chance of a single false one stays below p."""
+    corrected, worst = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda index: p_values[index])):
+        worst = max(worst, (len(p_values) - rank) * p_values[index])
+        corrected[index] = min(worst, 1.0)
+    return corrected
+
+
 def matched(
     first: Column, second: Column
 ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"], Int[np.ndarray, " n"]]:

@@ -17,36 +17,57 @@ from veil.metrics.image import SSIM
 from veil.metrics.information import BITS
 from veil.metrics.intervals import Interval
 from veil.metrics.measure import ANONYMISED, CHANCE, CLEAR, CONTROL, NAIVE, WORST, Figure, name_of
-from veil.metrics.paired import Column, mcnemar, paired_difference
+from veil.metrics.paired import Column, holm, mcnemar, paired_difference
 from veil.metrics.privacy import FOOLED
+from veil.report.loggers import flat
 from veil.storage.folders import Row, read_manifest, write_csv
 from veil.storage.progress import console
 
-ALIKE = ("data", "recognizer", "inpainter", "ratio", "seed")
+ANYHOW = (
+    "anonymized",
+    "attacks",
+    "controls",
+    "features",
+    "judges",
+    "logger",
+    "metrics",
+    "trainer",
+)  # change no picture
+SPEED = ("batch_size", "cache", "cache_scores", "outputs", "workers")
+RESAMPLES = 10_000  # of people: a p-value can be 2e-4, which a correction for many leaves small
 
 
 def paired_rows(runs: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """Rank-1 of every attack and judge, second run less first, for each two runs that differ in the masker alone.
+    """Rank-1 of every attack and judge, second run less first, for each two runs that differ in the masker, or its
+    knobs, alone.
 
-    `low`, `high` (95 %) and `p` are by resampled people; `p_mcnemar` takes probes as independent.
+    `low`, `high` (95 %) and `p` are by resampled people; `p_holm` is corrected for all the comparisons of one figure
+    (Holm 1979); `p_mcnemar` takes probes as independent.
     """
     rows = []
+    columns = {run["folder"]: _columns(run) for run in runs}
     for first, second in combinations(runs, 2):
-        if first["masker"] == second["masker"] or any(first[key] != second[key] for key in ALIKE):
+        before, after = columns[first["folder"]], columns[second["folder"]]
+        if first["label"] == second["label"] or first["else"] != second["else"]:
             continue
-        before, after = _columns(first), _columns(second)
         for name in before.keys() & after.keys():
-            found = paired_difference(before[name], after[name])
+            if set(before[name].keys) != set(after[name].keys):
+                continue
+            found = paired_difference(before[name], after[name], RESAMPLES)
             rows.append(
                 {
-                    **{key: first[key] for key in ALIKE},
+                    **{key: first[key] for key in SETTINGS if key != "masker"},
                     "figure": name,
-                    "first": first["masker"],
-                    "second": second["masker"],
+                    "first": first["label"],
+                    "second": second["label"],
                     **found._asdict(),
                     "p_mcnemar": mcnemar(before[name], after[name]).p,
                 }
             )
+    for name in {row["figure"] for row in rows}:
+        family = [row for row in rows if row["figure"] == name]
+        for row, corrected in zip(family, holm([row["p"] for row in family]), strict=True):
+            row["p_holm"] = corrected
     return sorted(rows, key=lambda row: (row["figure"], row["ratio"]))
 
 
@@ -69,7 +90,7 @@ Run = dict[str, Any]
 
 def summarise(folders: Sequence[Path], sweep: Path) -> None:
     """Read finished runs; print a table, write `summary.csv`, `paired.csv` and `frontier.png` into `sweep`."""
-    runs = [read_run(folder) for folder in folders if (folder / "metrics.json").exists()]
+    runs = read_runs([folder for folder in folders if (folder / "metrics.json").exists()])
     if not runs:
         return
     write_csv([_flat(run) for run in runs], sweep / "summary.csv")
@@ -83,19 +104,25 @@ def summarise(folders: Sequence[Path], sweep: Path) -> None:
         console.print(f"Frontier: {sweep / 'frontier.png'}", soft_wrap=True)
 
 
-def read_run(folder: Path) -> Run:
-    """Settings and figures of a finished run."""
-    config = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
-    assert isinstance(config, dict)
-    named = config.get("choices", {})
-    choices = {key: named.get(key, "") for key in ("data", "recognizer", "masker", "inpainter")}
-    return {
-        **choices,
-        "ratio": config.get("ratio", ""),
-        "seed": config["seed"],
-        "folder": str(folder),
-        "results": read_results(folder),
-    }
+def read_runs(folders: Sequence[Path]) -> list[Run]:
+    """Settings and figures of finished runs. A run's `label` is its masker, with the knobs in which runs of this masker
+    differ; `else` is what else its pictures depend on.
+    """
+    runs = []
+    for folder in folders:
+        config = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+        assert isinstance(config, dict)
+        named, knobs = config.get("choices", {}), flat({"": config.get("masker") or {}})
+        rest = {name: value for name, value in config.items() if name not in (*ANYHOW, *SPEED, "masker", "task")}
+        rest["choices"] = {name: value for name, value in named.items() if name not in ("masker", "task")}
+        choices = {key: named.get(key, "") for key in ("data", "recognizer", "masker", "inpainter")}
+        own = {"ratio": config.get("ratio", ""), "seed": config["seed"], "folder": str(folder)}
+        runs.append({**choices, **own, "results": read_results(folder), "knobs": knobs, "else": rest})
+    for run in runs:
+        same = [other["knobs"] for other in runs if other["masker"] == run["masker"] and other["else"] == run["else"]]
+        turned = [name for name in run["knobs"] if any(other.get(name) != run["knobs"][name] for other in same)]
+        run["label"] = " ".join([run["masker"], *(f"{name.lstrip('/')}={run['knobs'][name]}" for name in turned)])
+    return runs
 
 
 def _flat(run: Run) -> dict[str, Any]:
@@ -103,6 +130,7 @@ def _flat(run: Run) -> dict[str, Any]:
     for name, figure in run["results"].measured.items():
         value, low, high, n = figure.interval
         row |= {name: value, f"{name}/low": low, f"{name}/high": high, f"{name}/n": n}
+    row["masker"] = run["label"]
     return row | {"flags": "; ".join(map(str, run["results"].flags)), "folder": run["folder"]}
 
 
@@ -114,7 +142,8 @@ def _table(runs: Sequence[Run]) -> Table:
     table = Table(*settings, *names, "flags")
     for run in runs:
         cells = [_cell(run["results"].measured.get(figure.name)) for figure in shown]
-        table.add_row(*(str(run[key]) for key in settings), *cells, str(len(run["results"].flags)))
+        own = (str(run["label" if key == "masker" else key]) for key in settings)
+        table.add_row(*own, *cells, str(len(run["results"].flags)))
     table.add_section()
     for label, floor in _floors(runs[0], shown).items():
         cells = [_cell(figure) if figure else "" for figure in floor]
@@ -160,7 +189,7 @@ def frontier(runs: Sequence[Run], path: Path) -> bool:
     lines: dict[str, list[Run]] = {}
     for run in sorted(runs, key=lambda run: run["ratio"] or 0):
         if name_of(SSIM) in run["results"].measured:
-            lines.setdefault(f"{run['masker']} + {run['inpainter']}", []).append(run)
+            lines.setdefault(f"{run['label']} + {run['inpainter']}", []).append(run)
     if across is None or not lines:
         return False
     figure, axes = plt.subplots(figsize=(7, 5), layout="constrained")
