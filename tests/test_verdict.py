@@ -6,7 +6,7 @@ from veil.metrics.image import COVERAGE, DETECTED, SSIM
 from veil.metrics.intervals import Interval
 from veil.metrics.measure import CLEAR, WORST, Figure, Measure, by_name
 from veil.metrics.privacy import FOOLED
-from veil.report.verdict import attacks, verdict
+from veil.report.verdict import attacks, three_tests, verdict
 
 CONFIG = {
     "ratio": 0.3,
@@ -39,8 +39,8 @@ REST = (
 def test_the_worst_attack_is_named_with_its_interval_ceiling_and_chance() -> None:
     assert said(WORST_RANK1, *REST) == (
         "With 25 % of the face repainted, the worst attack (linkage on dlib) still names the person in 71 % (62 to "
-        "80 %) of photos, against 100 % of clear photos and 2.5 % by chance; the face keeps an SSIM of 0.61. An attack "
-        "that was not tried may do better."
+        "80 %) of photos, against 100 % of clear photos and 2.5 % by chance; the face keeps an SSIM of 0.61. This "
+        "rests on privacy/dlib/linkage/rank1. An attack that was not tried may do better."
     )
 
 
@@ -74,3 +74,15 @@ def test_no_sentence_says_safe() -> None:
 def test_a_judge_that_is_the_white_box_is_not_held_out() -> None:
     found = attacks(REST, {"dlib"})
     assert [(figure.attack, figure.subject) for figure in found] == [("naive", "dlib"), ("linkage", "dlib")]
+
+
+def test_the_three_tests_are_by_the_worst_held_out_figure_that_speaks_of_each() -> None:
+    masks = share(RANKS[1], 0.4, "", "mask")
+    results = Results(by_name([*REST, masks]), details={"held_out": ["dlib"]})
+    found = {test: figure and figure.name for test, _, figure in three_tests(results)}
+    assert found == {
+        "Singling out": "privacy/dlib/linkage/rank1",
+        "Linkability": "privacy/dlib/linkage/rank1",
+        "Inference": None,
+    }
+    assert all(figure is None for *_, figure in three_tests(Results({})))

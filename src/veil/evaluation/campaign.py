@@ -1,6 +1,8 @@
 """Every attack by every judge, and what comes of it."""
 
+import inspect
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -34,6 +36,7 @@ class Findings(NamedTuple):
     scores: dict[str, np.ndarray]
     groups: list[Row]  # rank-1 by group of photos, where the data has labels
     rebuild: Callable[[Images], Images] | None  # how the reversal makes the probes out
+    threats: dict[str, str]  # what the attacker of each attack has and does, in the words of its docstring
 
 
 def campaign(
@@ -79,7 +82,20 @@ def campaign(
     if attacks:
         found += headline(found, cells, variants, material.whitebox, held_out, keys)
     split = by_groups(cells, labels)
-    return Findings([*found, *split.figures], columns, scores, split.rows, rebuild)
+    return Findings(
+        [*found, *split.figures],
+        columns,
+        scores,
+        split.rows,
+        rebuild,
+        {name: threat(run) for name, run in attacks.items()},
+    )
+
+
+def threat(attack: Attack) -> str:
+    """The first paragraph of an attack's docstring."""
+    text = inspect.getdoc(attack.func if isinstance(attack, partial) else attack) or ""
+    return " ".join(text.split("\n\n")[0].split())
 
 
 def clear_outcome(material: Material, judge: str) -> Outcome:

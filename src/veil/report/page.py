@@ -22,7 +22,7 @@ from veil.report.glossary import GLOSSARY
 from veil.report.people import Columns, extremes, pictures, ranked
 from veil.report.plots import Drawing, cumulative_matches, detection_errors, distributions, enough, read_scores
 from veil.report.tables import group_tables, page_tables
-from veil.report.verdict import verdict
+from veil.report.verdict import three_tests, verdict
 from veil.storage.folders import Row, read_manifest
 
 
@@ -48,6 +48,8 @@ def write_page(folder: Path, *, originals: bool = False) -> Path:
     )
     page = templates.get_template("page.html.j2").render(
         verdict=verdict(results, config),
+        threats=results.details.get("threats", {}),
+        tests=three_tests(results),
         results=results,
         config=config,
         config_text=text,

@@ -41,6 +41,7 @@ def verdict(results: Results, config: Mapping[str, Any]) -> str:
     parts = [
         f"With {percent(coverage)} of the face repainted, {found}." if coverage else f"Of these pictures: {found}."
     ]
+    parts += [f"This rests on {attack.name}."] if attack else []
     count = len(results.flags)
     if count:
         raised = "1 flag is raised: read it" if count == 1 else f"{count} flags are raised: read them"
@@ -66,7 +67,7 @@ def _headline(results: Results, config: Mapping[str, Any]) -> tuple[Figure | Non
 def _attacked(headline: Figure | None, attack: Figure | None) -> str:
     if headline is None:
         return "nobody was asked who it is: this run says nothing about privacy"
-    who = f" ({attack.attack} on {attack.subject})" if attack else ""
+    who = f" ({' on '.join(filter(None, (attack.attack, attack.subject)))})" if attack else ""
     value, low, high, _ = headline.interval
     return f"the worst attack{who} still names the person in {percent(value)} ({RANK1.between(low, high)}) of photos"
 
@@ -81,3 +82,28 @@ def _utility(measured: Mapping[str, Figure]) -> str:
     said = [f"the face keeps an SSIM of {similar.value:.2f}"] if similar else []
     said += [f"a detector still finds {percent(detected.value)} of faces"] if detected else []
     return f"; {' and '.join(said)}" if said else ""
+
+
+OPINION = {  # of an anonymisation: WP29, Opinion 05/2014 on anonymisation techniques, section 2.2
+    "Singling out": "can one person's photo be told from all others'?",
+    "Linkability": "can two photos of one person be found to be of one person?",
+    "Inference": "can what is true of a person be read off?",
+}
+
+
+def three_tests(results: Results) -> list[tuple[str, str, Figure | None]]:
+    """The tests of the Article 29 Working Party, each with what it asks and the figure that speaks of it; None where
+    this run has none. No figure shows that a test is passed.
+    """
+    figures = [figure for figure in results.figures.values() if figure.condition == ANONYMISED and not figure.absent]
+
+    def worst(chosen: Iterable[Figure]) -> Figure | None:
+        return max(chosen, key=lambda figure: figure.value, default=None)
+
+    named = attacks(figures, {*results.held_out, ""})
+    found = (
+        worst(named),
+        worst(figure for figure in named if figure.attack in ("linkage", "mask", "mask_known")),
+        worst(figure for figure in figures if figure.measure.name == "attributes"),
+    )
+    return [(test, asks, figure) for (test, asks), figure in zip(OPINION.items(), found, strict=True)]
