@@ -24,12 +24,12 @@ from veil.anonymization.anonymizer import Anonymizer, Masking
 from veil.config import Config, compose, conf_folder
 from veil.data.faces import divide
 from veil.errors import InputError
-from veil.evaluation.campaign import limits_of_clear
-from veil.evaluation.material import Material
+from veil.evaluation.material import Material, clear_comparison
 from veil.faces.pictures import as_saved
 from veil.metrics.identification import Comparison, recognition
-from veil.metrics.intervals import bootstrap_mean
+from veil.metrics.intervals import bootstrap_mean, share_interval
 from veil.metrics.needed import smallest_ratio
+from veil.metrics.verification import pairs, strangers_of
 from veil.recognizers.embed import Embedder
 from veil.storage.progress import Stages
 from veil.tasks.fit import quiet_lightning
@@ -77,14 +77,17 @@ class Bench:
             {judge: Embedder(judge, held_out, self.config.cache, self.stages)},
             {judge: known},
             {},
+            {},
             judge,
             0,
             self.stages,
         )
-        limits = limits_of_clear(material, judge)
-        if FAR not in limits:
-            raise InputError(f"split.probes must leave enough clear pairs for a FAR of {FAR}, got {list(limits)}")
-        self.limit = limits[FAR]
+        strangers = strangers_of(pairs(clear_comparison(material, judge, self.side)))  # of clear photos, for all ratios
+        if strangers.unsupported(FAR):
+            raise InputError(
+                f"split.probes must leave enough clear pairs for a FAR of {FAR}: {strangers.unsupported(FAR)}"
+            )
+        self.limit, self.others = strangers.threshold(FAR), sides[1].gallery
         gallery = material.clear(judge, self.side.gallery)
         found = gallery.any(dim=1)  # where the judge finds a face
         self.templates, self.enrolled = gallery[found], torch.tensor(self.side.gallery.identities)[found]
@@ -105,7 +108,7 @@ class Bench:
     @torch.no_grad()
     def cost(self, config: Config, paint: Inpainter) -> dict[str, float]:
         """Of scoring one batch, a face; another face goes first, to warm up."""
-        asked = asking_masker(replace(config, cache_scores=False), paint)
+        asked = asking_masker(replace(config, cache_scores=False), lambda: paint, lambda: self.others)
         first, *others = range(min(BATCH + 1, len(self.probes)))
         asked(next(iter(self.probes.select([first]).loader(1))), self.whitebox)
         faces = next(iter(self.probes.select(others).loader(BATCH)))
@@ -129,8 +132,8 @@ class Bench:
     @torch.no_grad()
     def after(self, config: Config, paint: Inpainter) -> Embeddings:
         """The judge's embeddings of all probes, anonymised as a run does it."""
-        masking = Masking(config.ratio, config.cells, config.protect, config.hide_at_far is not None)
-        masker, nowhere = asking_masker(config, lambda: paint), lambda *_: None
+        masking = Masking(config.ratio, config.cells, config.protect, config.hide_at_far is not None, config.raggedness)
+        masker, nowhere = asking_masker(config, lambda: paint, lambda: self.others), lambda *_: None
         anonymize = Anonymizer(masker, paint, self.whitebox, masking, config.image_format, nowhere, self.stages)
         batches = self.probes.loader(BATCH)
         return torch.cat([self.judge(as_saved(anonymize(faces)[0], config.image_format)) for faces in batches])
@@ -140,8 +143,8 @@ def summary(curve: dict, ratios: list[float], people: np.ndarray) -> dict:
     """Means with intervals, the curve's mean up to the last ratio (cosine 1 at 0), the smallest ratio."""
     faces = {name: np.array(curve[name]).T for name in ("cosine", "rank1", "accepted")}
     means = {
-        name: {f"{ratio:g}": bootstrap_mean(faces[name][:, at], people)._asdict() for at, ratio in enumerate(ratios)}
-        for name in faces
+        name: {f"{ratio:g}": interval(faces[name][:, at], people)._asdict() for at, ratio in enumerate(ratios)}
+        for name, interval in (("cosine", bootstrap_mean), ("rank1", share_interval), ("accepted", share_interval))
     }
     points, values = np.array([0.0, *ratios]), np.pad(faces["cosine"], ((0, 0), (1, 0)), constant_values=1.0)
     under = np.trapezoid(values, points, axis=1) / ratios[-1]

@@ -47,7 +47,7 @@ class Detector(nn.Sequential):
 
 @torch.enable_grad()
 def train_detector(
-    results: Images, changed: Maps, *, steps: int, seed: int, batch_size: int = 16, learning_rate: float = 3e-3
+    results: Images, changed: Maps, *, steps: int, seed: int, batch_size: int = 8, learning_rate: float = 3e-3
 ) -> Detector:
     """A detector in eval mode.
 
@@ -81,7 +81,7 @@ def mask(
     judge: str,
     photos: int = 1,
     attackers: int = 4,
-    steps: int = 300,
+    steps: int = 200,
     known: bool = False,
     published: bool = True,
 ) -> Attempt:

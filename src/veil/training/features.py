@@ -133,9 +133,8 @@ def _address(trunk: str, pictures: Pictures, rows: range) -> str:
 
 
 def _write(recognizer: nn.Module, pictures: Pictures, rows: range, path: Path) -> None:
-    device = next(recognizer.parameters()).device
     batches = [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
-    seen = [see(recognizer, torch.stack([pictures[row] for row in batch]).to(device)) for batch in batches]
+    seen = [see(recognizer, [torch.stack([pictures[row] for row in batch])]) for batch in batches]
     with whole(path) as partial:
         np.save(partial, torch.cat([part.features for part in seen]).cpu().numpy())
 
