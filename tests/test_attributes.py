@@ -56,6 +56,6 @@ def test_figures_of_data_without_labels_are_absent_with_the_reason(tmp_path: Pat
     reason = "the list is not there"
     nobody = Side(FaceSet([], [], [], [], 0), FaceSet([], [], [], [], 0))
     judges = {name: Embedder(name, nn.Identity(), str(tmp_path), Stages()) for name in ("facenet", "dlib")}
-    material = Material(nobody, nobody, judges, {}, {}, "facenet", 0, Stages())
+    material = Material(nobody, nobody, judges, {}, {}, {}, "facenet", 0, Stages())
     names = [f"{head}/{judge}/attributes" for judge in judges for head in ("utility", "clear")]
     assert {figure.name: figure.absent for figure in attributes(material, reason)} == dict.fromkeys(names, reason)

@@ -131,7 +131,8 @@ class _Maps:
         else:
             device = device_of(self.detector)
             hidden = self.material.anonymize(faces).loader(BATCH)
-            maps = [self.detector(batch.images.to(device)).sigmoid().cpu() for batch in hidden]
+            # Yes or no: how sure the detector is depends on the face, and would recognise it by itself
+            maps = [(self.detector(batch.images.to(device)) > 0).float().cpu() for batch in hidden]
         return torch.cat([F.adaptive_avg_pool2d(batch, GRID) for batch in maps])
 
     def _trained(self, faces: FaceSet, steps: int) -> Detector:
