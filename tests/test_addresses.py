@@ -2,7 +2,8 @@
 
 import os
 import sys
-import time
+import timeit
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -127,9 +128,14 @@ def test_files_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         (tmp_path / "photos" / f"{number % 7}" / f"{number}.png").write_bytes(bytes([number]))
     first = content(tmp_path / "photos", str(tmp_path / "cache"))
     monkeypatch.setattr(Path, "open", lambda *_: pytest.fail("read again"))
-    start = time.perf_counter()
     assert content(tmp_path / "photos", str(tmp_path / "cache")) == first
-    assert (time.perf_counter() - start) / 200 < 5 / 20_000  # 200,000 photos in 50 s at the very worst
+
+    def seconds(look: Callable[[], object]) -> float:
+        return min(timeit.repeat(look, number=1, repeat=5))  # the least: others use the processor, too
+
+    looked = seconds(lambda: content(tmp_path / "photos", str(tmp_path / "cache")))
+    walked = seconds(lambda: [path.stat() for path in (tmp_path / "photos").rglob("*")])
+    assert looked < 100 * walked
     monkeypatch.undo()
     (tmp_path / "photos" / "0" / "0.png").rename(tmp_path / "photos" / "0" / "z.png")
     assert content(tmp_path / "photos", str(tmp_path / "cache")) != first
