@@ -23,7 +23,6 @@ FNIR = {
         "share",
         (0, 1),
         better="higher",
-        prominence=1 if fpir == 0.1 else 0,
     )
     for fpir in (0.1, 0.01)
 }
