@@ -63,9 +63,9 @@ def adapt(
     """A copy of `recognizer` whose last block knows anonymised faces, and the gallery that it does best against; the
     original does not change.
 
-    The copy is used as the original is: images -> unit embeddings, the zero vector where it finds no face. Photos in
-    which no face is found, before or after, are left out of the training. Where fewer than 2 x `folds` people are left
-    there is nothing to hold out: the copy equals the original, and the gallery is clear.
+    The copy is used as the original is: images -> unit embeddings, the zero vector where it makes nothing of them.
+    Photos in which no face is found, before or after, are left out of the training. Where fewer than 2 x `folds` people
+    are left there is nothing to hold out: the copy equals the original, and the gallery is clear.
 
     The weights end between the original's and the adapted ones (Wortsman et al. 2021, arXiv:2109.01903), as far as is
     best on average for attacker people that were held out (`held_out_scores`): a rational attacker does not take what

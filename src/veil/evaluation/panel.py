@@ -24,7 +24,7 @@ class Judge(nn.Module):
     """A recogniser and what it saw in the clear photos.
 
     Args:
-        recognizer: images -> unit embeddings; the zero vector for a face that it does not find.
+        recognizer: images -> unit embeddings; the zero vector where it can make nothing of a picture.
         clear, anonymized: its embedding of each probe, by key, before and after.
         found: whether its own detector finds a face afterwards.
 

@@ -55,7 +55,7 @@ def recognition(comparison: Comparison, thresholds: Mapping[float, float]) -> Re
     even a negative one.
 
     Args:
-        thresholds: cosine by FAR, set on clear impostor pairs (`verification.thresholds`).
+        thresholds: cosine by FAR, set on impostor pairs of the same kind (`verification.Strangers`).
 
     """
     comparison = in_columns(comparison)
