@@ -91,6 +91,9 @@ def test_thresholds_are_those_of_the_same_kind_of_pairs() -> None:
     mixed_up = (
         part._replace(probes=part.probes.roll(4, 0)) for part in (compared(evaluated, 10.0), compared(others, 10.0))
     )
+    weighed = alike.accepted[1e-2]
+    assert isinstance(weighed, Accepted)
+    assert 0 < weighed.doubt**0.5 < 0.2
     nobody = outcome(*mixed_up).accepted[1e-2]
     assert isinstance(nobody, Accepted)
     assert nobody.shares.mean() < 0.05  # next to the FAR

@@ -1,5 +1,6 @@
 """What was repainted, as a sign of who it is: masks that follow a person's face are alike from photo to photo."""
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -27,6 +28,7 @@ from veil.types import Embeddings, Images, view
 
 STEM = 4  # px; the detector works on squares of this side
 GRID = 16  # maps are compared on a grid of this side
+TAUGHT = 1000  # photos that the detector learns from, at most
 CHANGED = 0.05  # a pixel that differs by more from the clear photo's was repainted; less may be compression
 Maps = Float[Tensor, "b 1 i j"]
 
@@ -101,7 +103,9 @@ def mask(
     taught, held_back = taught_and_held_back(material)
     if not len(taught.probes):
         raise InputError("attacks.mask learns from attacker people: split.attackers must leave some, got none")
-    maps = _Maps(material, together(taught, attackers), steps, known)
+    known_faces = together(taught, attackers)
+    step = math.ceil(len(known_faces) / TAUGHT)  # spread over the people, so that any number of them fits in memory
+    maps = _Maps(material, known_faces.select(range(0, len(known_faces), step)), steps, known)
 
     def compare(side: Side) -> Comparison:
         others = first(side.gallery, photos)

@@ -125,7 +125,7 @@ def _accepted(
     shares = torch.zeros(len(possible), dtype=torch.float64)
     shares[possible] = recognition(part, {far: limit}).accepted[far]
     own = every.probed == every.enrolled
-    templates = np.bincount(every.enrolled[own], minlength=every.enrolled.max() + 1)
+    _, templates = np.unique(part.enrolled.numpy(), return_counts=True)  # of each person, numbered as in `every`
     weights = 1 / templates[every.probed[own]]
     moved = shares_above(every.cosines[own], weights, strangers.resampled(far)) * possible.double().mean().item()
     return Accepted(shares.numpy(), limit, float(moved.var()))
