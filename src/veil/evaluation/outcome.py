@@ -75,13 +75,11 @@ def outcome(target: Comparison, attackers: Comparison | None) -> Outcome:
     possible = torch.isin(target.probed, faced.enrolled)
     part = faced._replace(probes=target.probes[possible], probed=target.probed[possible])
     known = None if attackers is None else probed_templates(seen(attackers))
-    if known is None or not len(known.probes) or not possible.any():
-        known = None
     accepted: dict[float, Accepted | str] = dict.fromkeys(FARS, WITHOUT_ATTACKERS)
     missed: Mapping[float, Interval | str] = dict.fromkeys(FNIR, WITHOUT_ATTACKERS)
     bits = None
     every = pairs(part) if possible.any() else None
-    if known is not None and every is not None:
+    if known is not None and len(known.probes) and every is not None:
         both = Comparison(
             known.probes,
             known.probed,
