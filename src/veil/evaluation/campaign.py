@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Callable, Collection, Mapping
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +9,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from veil.evaluation.groups import by_groups, chosen_labels
-from veil.evaluation.material import Absent, Attempt, Material, clear_comparison, is_judge_free
+from veil.evaluation.material import Absent, Attempt, Material, clear_comparison, is_judge_free, marked
 from veil.evaluation.outcome import RANK1, Outcome, figures, headline, outcome, score_arrays
 from veil.metrics.intervals import share_interval
 from veil.metrics.measure import CLEAR, Figure, Measure, name_of
@@ -94,7 +93,7 @@ def campaign(
 
 def threat(attack: Attack) -> str:
     """The first paragraph of an attack's docstring."""
-    text = inspect.getdoc(attack.func if isinstance(attack, partial) else attack) or ""
+    text = inspect.getdoc(marked(attack)) or ""
     return " ".join(text.split("\n\n")[0].split())
 
 

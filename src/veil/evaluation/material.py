@@ -63,13 +63,17 @@ def judge_free(attack: Made) -> Made:
 
 def is_judge_free(attack: Callable[..., Any]) -> bool:
     """Whether an attack is marked so."""
-    return hasattr(attack.func if isinstance(attack, partial) else attack, "judge_free")
+    return hasattr(marked(attack), "judge_free")
+
+
+def marked(attack: Callable[..., Any]) -> Callable[..., Any]:
+    """The function that a config made an attack of: it has the marks and the docstring."""
+    return attack.func if isinstance(attack, partial) else attack
 
 
 def needs_of(attack: Callable[..., Any]) -> Needs:
     """What an attack needs, with the arguments that it was given."""
-    marked = attack.func if isinstance(attack, partial) else attack
-    wanted: dict[str, str] = getattr(marked, "needs", {})
+    wanted: dict[str, str] = getattr(marked(attack), "needs", {})
     arguments = inspect.signature(attack).parameters
     return Needs(**{role: arguments[name].default for role, name in wanted.items() if name})
 
