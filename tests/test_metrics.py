@@ -14,7 +14,7 @@ from veil.evaluation.flags import Training, raise_flags
 from veil.evaluation.panel import PICTURE, assign, figure_of, values
 from veil.metrics.identification import rank
 from veil.metrics.image import COVERAGE, coverage, detected, psnr, ssim
-from veil.metrics.intervals import Interval, bootstrap_mean, bootstrap_quantile, people_mean, share_interval
+from veil.metrics.intervals import Interval, bootstrap_mean, bootstrap_quantile, people_mean, share_interval, widened
 from veil.metrics.measure import CLEAR, Figure
 from veil.metrics.per_face import PerFace
 from veil.metrics.privacy import ACCURACY, FOOLED, FTA, accuracy, clear_accuracy, cosine, fooled
@@ -160,11 +160,28 @@ def test_a_photo_a_person_gives_wilsons_interval(count: int) -> None:
     assert twice[:3] == pytest.approx(interval[:3], abs=0.004)  # a second photo just like the first adds nothing
 
 
-def test_doubt_from_elsewhere_widens_a_share() -> None:
-    values, people = np.repeat([0.0, 1.0], 200), np.arange(400)
-    sure, unsure = (share_interval(values, people, doubt) for doubt in (0.0, 0.1**2))
-    assert sure.high - sure.low == pytest.approx(2 * 1.96 * 0.025, rel=0.02)
-    assert unsure.high - unsure.low == pytest.approx(2 * 1.96 * np.hypot(0.1, 0.025), rel=0.12)
+@pytest.mark.parametrize("share", [0.1, 0.5])
+@pytest.mark.parametrize("likeness", [0.1, 0.33, 0.67])
+def test_the_interval_of_a_share_covers_the_truth_where_some_have_many_photos(share: float, likeness: float) -> None:
+    """Half of LFW's photos: most people have one, a few have a hundred, who are worth little more than one."""
+    generator = np.random.default_rng([round(10 * share), round(100 * likeness)])
+    counts = np.repeat([1, 2, 3, 5, 10, 20, 60, 118], [900, 250, 120, 80, 50, 20, 3, 2])
+    person = np.repeat(np.arange(len(counts)), counts)
+    scale = 1 / likeness - 1
+    chance = generator.beta(share * scale, (1 - share) * scale, size=(400, len(counts)))
+    intervals = [share_interval((generator.random(len(person)) < row[person]).astype(float), person) for row in chance]
+    assert 0.86 <= np.mean([found.low <= share <= found.high for found in intervals]) <= 0.99
+
+
+def test_doubt_about_a_threshold_widens_a_share_to_either_side_as_far_as_it_goes() -> None:
+    sure = share_interval(np.repeat([0.0, 1.0], 200), np.arange(400))
+    moved = np.random.default_rng(0).normal(0.5, 0.1, 20_000)
+    reach = 1.96 * np.hypot(0.1, 0.025)
+    assert widened(sure, moved)[1:3] == pytest.approx((0.5 - reach, 0.5 + reach), abs=0.005)
+    never = share_interval(np.zeros(40), np.arange(40))
+    upward = widened(never, np.linspace(0, 0.2, 1001))
+    assert (upward.value, upward.low) == (0, 0)
+    assert upward.high == pytest.approx(np.hypot(never.high, 0.195), abs=1e-6)
 
 
 def test_quantiles_resample_people_like_scipy() -> None:

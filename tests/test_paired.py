@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.stats import bootstrap
+from scipy.stats import bootstrap, permutation_test
 from statsmodels.stats.contingency_tables import mcnemar as reference
 from statsmodels.stats.multitest import multipletests
 
@@ -99,7 +99,17 @@ def test_p_is_below_five_percent_in_five_percent_of_equal_runs() -> None:
     generator = np.random.default_rng(6)
     rejected = np.mean([paired_difference(*simulate(generator, 0.0), seed=trial).p < 0.05 for trial in range(500)])
     assert 0.025 <= rejected <= 0.08
-    assert paired_difference(*simulate(generator, 0.3)).p == pytest.approx(2 / 1001)
+    assert paired_difference(*simulate(generator, 0.3)).p == pytest.approx(1 / 1001)
+
+
+@pytest.mark.parametrize(("gained", "people"), [(5, 40), (10, 40), (4, 12)])
+def test_p_is_that_of_scipys_sign_flips(gained: int, people: int) -> None:
+    """Five people of forty who all gained: the exact sign test has 2 / 2^5."""
+    change = np.r_[np.ones(gained), np.zeros(people - gained)]
+    found = paired_difference(column(np.zeros(people)), column(change), resamples=20_000)
+    exact = permutation_test((change[:gained],), np.sum, permutation_type="samples", n_resamples=np.inf)
+    assert exact.pvalue == pytest.approx(2 / 2**gained)
+    assert found.p == pytest.approx(exact.pvalue, abs=0.005)
 
 
 def test_holm_equals_statsmodels() -> None:

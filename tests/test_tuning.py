@@ -282,7 +282,7 @@ def test_true_accepts_of_a_known_distribution() -> None:
     assert sure[1e-3].n == 800
     few = true_accepts(Comparison(centres[:10], many[:10], centres[:10], many[:10]))
     assert few.keys() == set(FARS)
-    assert all("0 pairs of people, of 90 impostor pairs; 10 are needed" in reason for reason in few.values())
+    assert all("0 pairs of people, probes of 0 people, of 90 impostor pairs; 10" in reason for reason in few.values())
 
 
 def test_faces_that_are_not_found_are_no_templates_and_are_never_accepted() -> None:

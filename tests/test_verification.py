@@ -135,6 +135,25 @@ def test_the_interval_of_tar_holds_the_doubt_about_its_threshold() -> None:
     assert held < covered - 20
 
 
+def test_a_threshold_of_few_strangers_is_none_and_no_resample_is_without_them() -> None:
+    """Four probed people, whose probes meet sixty templates: a hundred pairs of people, and still four strangers."""
+    generator = np.random.default_rng(0)
+    row, column = np.repeat(np.arange(4), 60), np.tile(np.arange(100, 160), 4)
+    few = strangers_of(Pairs(generator.normal(size=240), row, column))
+    assert "probes of 4 people" in few.unsupported(0.1)
+    assert len(few.resampled(0.1)) == 400  # those who are only enrolled are resampled apart
+    everybody = strangers_of(Pairs(np.arange(2.0), np.array([0, 1]), np.array([1, 0])))
+    assert len(everybody.resampled(0.1)) < 400  # one person twice makes no impostor pair
+    assert set(everybody.resampled(0.1)) == {1.0}
+
+
+def test_a_resampled_threshold_is_found_however_far_down_it_lies(monkeypatch: pytest.MonkeyPatch) -> None:
+    strangers = strangers_of(simulate(np.random.default_rng(2), 30, 2, 0.0))
+    whole = strangers.resampled(1e-2)
+    monkeypatch.setattr(module, "LOOKED_AT", 1)
+    np.testing.assert_array_equal(strangers.resampled(1e-2), whole)
+
+
 def test_interval_holds_the_figure_and_is_clopper_pearsons_where_nothing_errs() -> None:
     found = verification(simulate(np.random.default_rng(0), 30, 3, 2.0))
     for figure in found:

@@ -118,6 +118,10 @@ class Config:
             raise InputError(
                 f"hide_at_far must be null with anonymized=, whose masks are another tool's, got {self.hide_at_far}"
             )
+        if self.anonymized is not None and self.raggedness is not None:
+            raise InputError(
+                f"raggedness must be null with anonymized=, whose masks are another tool's, got {self.raggedness}"
+            )
         if self.raggedness is not None and not self.raggedness >= 1:
             raise InputError(f"raggedness is null or at least 1, a square's raggedness, got {self.raggedness}")
         if self.raggedness is not None and self.hide_at_far is not None:

@@ -19,4 +19,4 @@ def linkage(material: Material, judge: str, photos: int = 1) -> Attempt:
         probes, templates = (material.anonymized(judge, part) for part in (side.probes, others))
         return Comparison(probes, identities(side.probes), templates, identities(others))
 
-    return attempt(material, against_anonymized)
+    return attempt(material, against_anonymized)._replace(links=True)

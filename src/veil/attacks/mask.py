@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -103,50 +104,48 @@ def mask(
     taught, held_back = taught_and_held_back(material)
     if not len(taught.probes):
         raise InputError("attacks.mask learns from attacker people: split.attackers must leave some, got none")
-    known_faces = together(taught, attackers)
-    step = math.ceil(len(known_faces) / TAUGHT)  # spread over the people, so that any number of them fits in memory
-    maps = _Maps(material, known_faces.select(range(0, len(known_faces), step)), steps, known)
+    learned = together(taught, attackers)
+    # spread over the people, so that any number of them fits in memory
+    learned = learned.select(range(0, len(learned), math.ceil(len(learned) / TAUGHT)))
+    if known:
+        maps = partial(masks_themselves, material)
+    else:
+        detector = material.once(f"detector {attackers} {steps}", lambda: _trained(material, learned, steps))
+        maps = partial(masks_made_out, material, detector)
+    mean = maps(learned).mean(dim=0)
+
+    def embedded(faces: FaceSet) -> Embeddings:  # zero for a map that is the mean one
+        return F.normalize((maps(faces) - mean).flatten(1), dim=1)
 
     def compare(side: Side) -> Comparison:
         others = first(side.gallery, photos)
-        probes, templates = (maps.embeddings(part) for part in (side.probes, others))
-        return Comparison(probes, identities(side.probes), templates, identities(others))
+        return Comparison(embedded(side.probes), identities(side.probes), embedded(others), identities(others))
 
-    return attempt(material, compare, held_back)._replace(variant=not published)
+    return attempt(material, compare, held_back)._replace(variant=not published, links=True)
 
 
-class _Maps:
-    """Where photos were repainted, less where photos are repainted on average."""
+def masks_themselves(material: Material, faces: FaceSet) -> Maps:
+    """The share of each square of the grid that was repainted."""
+    return torch.cat([F.adaptive_avg_pool2d(view(masks.float()), GRID) for masks in material.masks(faces)])
 
-    def __init__(self, material: Material, faces: FaceSet, steps: int, known: bool) -> None:
-        self.material, self.known = material, known
-        if not known:
-            self.detector = material.once(f"detector {steps}", lambda: self._trained(faces, steps))
-        self.mean = self._maps(faces).mean(dim=0)
 
-    def embeddings(self, faces: FaceSet) -> Embeddings:
-        """Unit vectors, or zero for a map that is the mean one."""
-        return F.normalize((self._maps(faces) - self.mean).flatten(1), dim=1)
+@torch.no_grad()
+def masks_made_out(material: Material, detector: Detector, faces: FaceSet) -> Maps:
+    """The same by the detector, yes or no at each place: how sure it is depends on the face, and would recognise it."""
+    device, hidden = device_of(detector), material.anonymize(faces).loader(BATCH)
+    maps = [(detector(batch.images.to(device)) > 0).float().cpu() for batch in hidden]
+    return torch.cat([F.adaptive_avg_pool2d(batch, GRID) for batch in maps])
 
-    @torch.no_grad()
-    def _maps(self, faces: FaceSet) -> Maps:
-        if self.known:
-            maps = [view(masks.float()) for masks in self.material.masks(faces)]
-        else:
-            device = device_of(self.detector)
-            hidden = self.material.anonymize(faces).loader(BATCH)
-            # Yes or no: how sure the detector is depends on the face, and would recognise it by itself
-            maps = [(self.detector(batch.images.to(device)) > 0).float().cpu() for batch in hidden]
-        return torch.cat([F.adaptive_avg_pool2d(batch, GRID) for batch in maps])
 
-    def _trained(self, faces: FaceSet, steps: int) -> Detector:
-        with self.material.stages.clock("train detector"):
-            device = device_of(self.material.recognizers[self.material.whitebox])
-            results, changed = (torch.cat(parts).to(device) for parts in zip(*self._pairs(faces), strict=True))
-            return train_detector(results, changed, steps=steps, seed=self.material.seed)
+def _trained(material: Material, faces: FaceSet, steps: int) -> Detector:
+    with material.stages.clock("train detector"):
+        device = device_of(material.recognizers[material.whitebox])
+        results, changed = (torch.cat(parts).to(device) for parts in zip(*_pairs(material, faces), strict=True))
+        return train_detector(results, changed, steps=steps, seed=material.seed)
 
-    def _pairs(self, faces: FaceSet) -> Iterator[tuple[Images, Maps]]:
-        hidden = self.material.anonymize(faces)
-        for clear, result in zip(faces.loader(BATCH), hidden.loader(BATCH), strict=True):
-            differs = (clear.images - result.images).abs().amax(dim=1, keepdim=True) > CHANGED
-            yield result.images, F.avg_pool2d(view(differs.float()), STEM)
+
+def _pairs(material: Material, faces: FaceSet) -> Iterator[tuple[Images, Maps]]:
+    hidden = material.anonymize(faces)
+    for clear, result in zip(faces.loader(BATCH), hidden.loader(BATCH), strict=True):
+        differs = (clear.images - result.images).abs().amax(dim=1, keepdim=True) > CHANGED
+        yield result.images, F.avg_pool2d(view(differs.float()), STEM)

@@ -10,10 +10,11 @@ from torchvision.transforms.v2.functional import gaussian_blur
 
 from veil.data.faces import Side
 from veil.errors import InputError
-from veil.evaluation.material import Attempt, Material, attempt, clear_comparison, identities
+from veil.evaluation.material import Absent, Attempt, Material, attempt, clear_comparison
+from veil.evaluation.outcome import calibrating
 from veil.faces.pictures import to_images, to_pixels
 from veil.metrics.identification import Comparison
-from veil.metrics.verification import area
+from veil.metrics.verification import area, pairs
 from veil.types import Images
 
 
@@ -59,21 +60,20 @@ def published(material: Material, judge: str) -> Attempt:
 
     Results that hide by fine texture lose it on the way, and judges may gain by smoothing.
     """
-    probes, gallery = material.attackers
-    if not len(probes):
+    if not len(material.attackers.probes):
         raise InputError("attacks.published is chosen on attacker people: split.attackers must leave some, got none")
-    hidden, templates = material.anonymize(probes), material.clear(judge, gallery)
-    same = (identities(probes)[:, None] == identities(gallery)).numpy()
-    areas = {}
-    for name, change in CHANGES.items():
-        seen = material.embed(material.recognizers[judge], hidden, f"published {judge}", change)
-        cosines = (seen @ templates.T).numpy()
-        areas[name] = area(cosines[same], cosines[~same])
-    best = max(areas, key=lambda name: areas[name])
 
-    def compare(side: Side) -> Comparison:
+    def changed(side: Side, change: Callable[[Images], Images]) -> Comparison:
         recognizer, results = material.recognizers[judge], material.anonymize(side.probes)
-        seen = material.embed(recognizer, results, f"published {judge}", CHANGES[best])
+        seen = material.embed(recognizer, results, f"published {judge}", change)
         return clear_comparison(material, judge, side)._replace(probes=seen)
 
-    return attempt(material, compare)
+    def told_apart(change: Callable[[Images], Images]) -> float:
+        known = calibrating(changed(material.attackers, change))
+        if isinstance(known, str):
+            raise Absent(known)
+        compared = pairs(known)
+        return area(compared.genuine, compared.impostors)
+
+    best = max(CHANGES.values(), key=told_apart)
+    return attempt(material, lambda side: changed(side, best))

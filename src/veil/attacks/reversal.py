@@ -25,6 +25,7 @@ from veil.evaluation.material import (
     device_of,
     identities,
     needs,
+    parted,
     taught_and_held_back,
     together,
 )
@@ -35,7 +36,7 @@ STEM = 4  # px; the network works on squares of this side, as channels: a quarte
 LEVELS = 3
 BATCH = 16  # faces compared at once
 KEPT = 0.1  # weight of what needs no repair
-HELD_BACK = 64  # pairs at most on which weights are compared
+VALIDATION = 64  # pairs at most on which weights are compared
 
 Draw = Callable[[Sequence[int]], tuple[Images, Images]]
 
@@ -96,7 +97,7 @@ class Convolutions(nn.Sequential):
 def train_rebuilder(
     draw: Draw,
     taught: int,
-    held_back: int,
+    validation: int,
     *,
     recognizer: nn.Module,
     seed: int,
@@ -115,18 +116,19 @@ def train_rebuilder(
     The loss is the mean absolute difference in pixels and, in the last part of the training, 1 - cosine between the
     recogniser's embeddings of the rebuilt and of the clear photo (Johnson et al. 2016, arXiv:1603.08155). A photo in
     which the recogniser finds no face adds a constant and no gradient. Of the weights after each tenth of the steps
-    those are kept that repair the held-back pairs best.
+    those are kept whose whole loss is lowest for the validation pairs.
 
     Args:
         draw: numbers of pairs -> what the anonymiser made of these photos, and the photos; only what a step takes is in
             memory.
         taught: how many pairs are trained on: the first.
-        held_back: how many after them are not, and choose the weights; 0 keeps the last weights.
+        validation: how many after them are not, and choose the weights; 0 keeps the last weights.
         recognizer: images -> unit embeddings, differentiable and frozen. The attacker's own: what it likes is what the
             rebuilt face keeps.
         seed: of weights and draws; the global generator is not touched.
         steps: the most, of AdamW. A step without features costs a small fraction of one with them.
-        seconds: after which the training ends; `None`: when the steps are done.
+        seconds: after which the training ends, so that the weights depend on the machine's speed; `None`: when the
+            steps are done.
         batch_size: photos a step.
         feature_weight: of the embeddings' distance beside the pixels'; 0 leaves it out.
         feature_share: share of the steps, the last ones, that have a feature loss, in [0, 1].
@@ -142,7 +144,7 @@ def train_rebuilder(
         rebuilder = Rebuilder(width).to(device).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(rebuilder.parameters(), learning_rate, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(steps, 1))
-    judged = range(taught, taught + min(held_back, HELD_BACK))
+    judged = range(taught, taught + min(validation, VALIDATION))
     best = (math.inf, rebuilder.state_dict())
     for step in range(steps):
         chosen = torch.randint(taught, (batch_size,), generator=generator).tolist()
@@ -151,10 +153,7 @@ def train_rebuilder(
         loss = repair_loss(view(seen), view(rebuilt), view(wanted))
         if feature_weight and step >= (1 - feature_share) * steps:
             shown = slice(feature_batch)
-            with torch.no_grad():
-                embeddings = recognizer(wanted[shown])
-            distance = 1 - (recognizer(rebuilt[shown].clamp(0, 1)) * embeddings).sum(dim=1)
-            loss = loss + feature_weight * distance.mean()
+            loss = loss + feature_weight * feature_loss(recognizer, rebuilt[shown], wanted[shown])
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(rebuilder.parameters(), 1.0)
@@ -162,7 +161,7 @@ def train_rebuilder(
         schedule.step()
         late = seconds is not None and time.monotonic() - start > seconds
         if judged and (late or (step + 1) % max(steps // 10, 1) == 0):
-            error = _error(rebuilder, draw, judged)
+            error = _error(rebuilder, draw, judged, recognizer, feature_weight)
             if error < best[0]:
                 best = (error, copy.deepcopy(rebuilder.state_dict()))
         if late:
@@ -173,13 +172,24 @@ def train_rebuilder(
 
 
 @torch.no_grad()
-def _error(rebuilder: Rebuilder, draw: Draw, pairs: range) -> float:
-    """Mean repair loss of some pairs."""
+def _error(rebuilder: Rebuilder, draw: Draw, pairs: range, recognizer: nn.Module, feature_weight: float) -> float:
+    """Mean loss of some pairs, features included."""
     device, errors = device_of(rebuilder), []
     for start in range(pairs.start, pairs.stop, BATCH):
         seen, wanted = (part.to(device) for part in draw(range(start, min(start + BATCH, pairs.stop))))
-        errors.append(repair_loss(view(seen), view(rebuilder(seen)), view(wanted)).item())
+        rebuilt = rebuilder(seen)
+        error = repair_loss(view(seen), view(rebuilt), view(wanted))
+        if feature_weight:
+            error = error + feature_weight * feature_loss(recognizer, rebuilt, wanted)
+        errors.append(error.item())
     return sum(errors) / len(errors)
+
+
+def feature_loss(recognizer: nn.Module, rebuilt: Images, wanted: Images) -> Float[Tensor, ""]:
+    """Mean 1 - cosine between the embeddings of rebuilt and of clear photos."""
+    with torch.no_grad():
+        embeddings = recognizer(wanted)
+    return 1 - (recognizer(rebuilt.clamp(0, 1)) * embeddings).sum(dim=1).mean()
 
 
 def repair_loss(seen: Images, rebuilt: Images, wanted: Images) -> Float[Tensor, ""]:
@@ -211,11 +221,12 @@ def reversal(
     """A U-Net, trained on pairs of attacker people, rebuilds the probes; then as `naive`.
 
     One network is trained, with the white box's features, and shown to every judge. A third of the attacker people are
-    held back (`taught_and_held_back`): they choose among the weights, and thresholds and the posterior come of them.
+    held back (`taught_and_held_back`): thresholds and the posterior come of them. A quarter of the others choose among
+    the weights.
 
     Args:
         photos: of each attacker person.
-        steps, seconds: of the training, at most.
+        steps, seconds: of the training, at most. With `seconds` the figures depend on the machine's speed.
 
     """
     if not len(material.attackers.probes):
@@ -223,7 +234,7 @@ def reversal(
     taught, held_back = taught_and_held_back(material)
 
     def train() -> Rebuilder:
-        known, judged = together(taught, photos), together(held_back, photos)
+        known, judged = (together(side, photos) for side in parted(taught, 1 / 4, material.seed))
         clear = known.union(judged)
         hidden = material.anonymize(clear)
 
@@ -241,7 +252,7 @@ def reversal(
                 seconds=seconds,
             )
 
-    rebuilder = material.once("rebuilder", train)
+    rebuilder = material.once(f"rebuilder {photos} {steps} {seconds}", train)
 
     def rebuild(images: Images) -> Images:
         return rebuilder(images.to(device_of(rebuilder))).clamp(0, 1).to(images.device)

@@ -1,10 +1,12 @@
 """Whom a model was trained on: digests of names beside its weights, so that evaluating on these people is noticed."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeVar
 
 FILE = "training_people.txt"
+Made = TypeVar("Made")
 
 
 def digest_of(person: str) -> str:
@@ -32,6 +34,17 @@ def read_people(folder: str | Path) -> frozenset[str]:
 def lists_people(folder: str | Path) -> bool:
     """Whether a model's makers left a list of the people that it was trained on."""
     return Path(folder, FILE).is_file()
+
+
+def untrained(paint: Callable[..., Made]) -> Callable[..., Made]:
+    """Mark a function that learned from nobody."""
+    paint.people_listed = True  # type: ignore[attr-defined]
+    return paint
+
+
+def people_are_listed(model: object) -> bool:
+    """Whether it is known whom a model was trained on; one that does not say so by `people_listed` is not known."""
+    return getattr(getattr(model, "func", model), "people_listed", False)
 
 
 def known_people(people: Iterable[str], digests: frozenset[str]) -> list[str]:

@@ -9,7 +9,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from veil.evaluation.groups import by_groups, chosen_labels
-from veil.evaluation.material import Absent, Attempt, Material, clear_comparison, is_judge_free, marked
+from veil.evaluation.material import Absent, Attempt, Material, attempt, clear_comparison, is_judge_free, marked
 from veil.evaluation.outcome import RANK1, Outcome, figures, headline, outcome, score_arrays
 from veil.metrics.intervals import share_interval
 from veil.metrics.measure import CLEAR, Figure, Measure, name_of
@@ -36,6 +36,8 @@ class Findings(NamedTuple):
     groups: list[Row]  # rank-1 by group of photos, where the data has labels
     rebuild: Callable[[Images], Images] | None  # how the reversal makes the probes out
     threats: dict[str, str]  # what the attacker of each attack has and does, in the words of its docstring
+    variants: set[str]  # attacks that pose another threat than the headline's
+    linking: set[str]  # attacks that compare anonymised photos with each other
 
 
 def campaign(
@@ -52,6 +54,7 @@ def campaign(
     scores: dict[str, np.ndarray] = {}
     cells: dict[tuple[str, str], Outcome] = {}
     variants: set[str] = set()
+    linking: set[str] = set()
     keys = list(material.evaluation.probes.keys)
     columns: list[Row] = [{} for _ in keys]
     labels = chosen_labels(material.evaluation.probes.labels, groups)
@@ -59,18 +62,19 @@ def campaign(
     for attack, run in attacks.items():
         for judge in [""] if is_judge_free(run) else material.recognizers:
             try:
-                attempt = run(material, judge)
+                tried = run(material, judge)
             except Absent as error:
                 found.append(Figure(RANK1, str(error), judge, attack))
                 continue
-            result = cells[attack, judge] = outcome(attempt.target, attempt.attackers)
-            variants |= {attack} if attempt.variant else set()
+            result = cells[attack, judge] = outcome(tried.target, tried.attackers)
+            variants |= {attack} if tried.variant else set()
+            linking |= {attack} if tried.links else set()
             found += figures(result, subject=judge, attack=attack)
             if judge:
                 shown = material.found(judge, material.evaluation.probes)
                 found.append(rank1_of_found(result, shown, judge, attack))
             scores |= score_arrays(attack, judge, result)
-            rebuild = attempt.rebuild or rebuild
+            rebuild = tried.rebuild or rebuild
             named = name_of(RANK1, judge, attack)
             for row, rank in zip(columns, result.ranks, strict=True):
                 row[named] = float(rank == 1)
@@ -88,6 +92,8 @@ def campaign(
         split.rows,
         rebuild,
         {name: threat(run) for name, run in attacks.items()},
+        variants,
+        linking,
     )
 
 
@@ -99,8 +105,8 @@ def threat(attack: Attack) -> str:
 
 def clear_outcome(material: Material, judge: str) -> Outcome:
     """The ceiling: the naive attack on clear probes."""
-    attackers = clear_comparison(material, judge, material.attackers) if len(material.attackers.probes) else None
-    return outcome(clear_comparison(material, judge, material.evaluation), attackers)
+    clear = attempt(material, lambda side: clear_comparison(material, judge, side))
+    return outcome(clear.target, clear.attackers)
 
 
 def rank1_of_found(result: Outcome, found: Bool[Tensor, " p"], judge: str, attack: str) -> Figure:

@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -21,6 +20,9 @@ from veil.types import Embeddings, Identities, Images, Masks
 BATCH = 32
 ATTRIBUTES = 4  # photos of each attacker person that attribute classifiers learn from
 Made = TypeVar("Made")
+NO_ATTACKERS = "no attacker people, on whose pairs it is calibrated: split.attackers leaves none"
+FEW = 6  # attacker people, below which nobody is held back from an attack that learns
+NOT_HELD_BACK = f"of fewer than {FEW} attacker people with probes none is held back, on whose pairs it is calibrated"
 
 
 class Absent(Exception):
@@ -31,11 +33,12 @@ class Attempt(NamedTuple):
     """An attack seen by one judge; all embeddings are of one space."""
 
     target: Comparison  # anonymised probes of the evaluated people against what the attacker holds
-    # As `target`, of attacker people who taught the attacker nothing: they set thresholds, calibrate the posterior, and
-    # are those who are not enrolled. None where there are none
-    attackers: Comparison | None
+    # As `target`, of attacker people, of those who taught the attacker nothing where he learns: they set thresholds,
+    # calibrate the posterior, and are those who are not enrolled. Or why there are none
+    attackers: Comparison | str
     rebuild: Callable[[Images], Images] | None = None  # how the attacker makes clear probes out, where he does
     variant: bool = False  # another threat than the headline's, which leaves it out
+    links: bool = False  # anonymised photos are compared with each other
 
 
 class Needs(NamedTuple):
@@ -63,7 +66,7 @@ def judge_free(attack: Made) -> Made:
 
 def is_judge_free(attack: Callable[..., Any]) -> bool:
     """Whether an attack is marked so."""
-    return hasattr(marked(attack), "judge_free")
+    return getattr(marked(attack), "judge_free", False)
 
 
 def marked(attack: Callable[..., Any]) -> Callable[..., Any]:
@@ -220,26 +223,35 @@ def attempt(material: Material, compare: Callable[[Side], Comparison], attackers
     """The same comparison of evaluated people and, where the set has their photos, of attacker people: of `attackers`,
     or of all.
     """
-    theirs = material.attackers if attackers is None else attackers
-    known = None
-    if len(theirs.probes):
-        with suppress(Absent):
-            known = compare(theirs)
+    known: Comparison | str
+    if not len((attackers or material.attackers).probes):
+        known = NO_ATTACKERS if attackers is None else NOT_HELD_BACK
+    else:
+        try:
+            known = compare(attackers or material.attackers)
+        except Absent as error:
+            known = str(error)
     return Attempt(compare(material.evaluation), known)
 
 
 def taught_and_held_back(material: Material) -> tuple[Side, Side]:
-    """The attacker people whom an attack learns from, and a third who are held back: what it has learned by heart of
-    the former says nothing of what strangers score. Of fewer than six nobody is held back.
+    """The attacker people whom an attack learns from, and a third of those who have probes, who are held back: what it
+    has learned by heart of the former says nothing of what strangers score. Of fewer than six nobody is held back.
     """
-    people = sorted(set(material.attackers.probes.identities))
-    order = torch.randperm(len(people), generator=torch.Generator().manual_seed(material.seed)).tolist()
-    back = {people[index] for index in order[: len(people) // 3]} if len(people) >= 6 else set()
-    return _of(material.attackers, set(people) - back), _of(material.attackers, back)
+    few = len(set(material.attackers.probes.identities)) < FEW
+    return parted(material.attackers, 0 if few else 1 / 3, material.seed)
 
 
-def _of(side: Side, people: set[int]) -> Side:
-    return Side(*(part.select(i for i, person in enumerate(part.identities) if person in people) for part in side))
+def parted(side: Side, share: float, seed: int) -> tuple[Side, Side]:
+    """A side's people without, and with only, a drawn share of those who have probes."""
+    probed = sorted(set(side.probes.identities))
+    order = torch.randperm(len(probed), generator=torch.Generator().manual_seed(seed)).tolist()
+    drawn = {probed[index] for index in order[: int(share * len(probed) + 1e-9)]}
+
+    def people(wanted: bool) -> Side:
+        return Side(*(part.select(i for i, p in enumerate(part.identities) if (p in drawn) == wanted) for part in side))
+
+    return people(False), people(True)
 
 
 def clear_comparison(material: Material, judge: str, side: Side) -> Comparison:

@@ -11,7 +11,7 @@ from torch import Tensor
 from veil.config import FARS
 from veil.metrics.identification import MRR, RANKS, Comparison, best_of_all, best_of_mates, recognition
 from veil.metrics.information import BITS, bits_left, doubt_after, fit_temperature
-from veil.metrics.intervals import Interval, bootstrap_mean, share_interval
+from veil.metrics.intervals import Interval, bootstrap_mean, share_interval, widened
 from veil.metrics.measure import NAIVE, WORST, Figure, Measure
 from veil.metrics.open_set import FNIR, misses
 from veil.metrics.paired import Column, paired_difference
@@ -21,7 +21,6 @@ from veil.metrics.verification import (
     EQUAL_ERROR_RATE,
     TAR,
     Pairs,
-    Strangers,
     pairs,
     shares_above,
     strangers_of,
@@ -29,7 +28,9 @@ from veil.metrics.verification import (
 )
 
 RANK1 = RANKS[1]
-WITHOUT_ATTACKERS = "no anonymised photos of attacker people, on whose impostor pairs and posteriors it is calibrated"
+FACELESS = (
+    "nobody who is probed has a template in which the judge finds a face, among the evaluated or the attacker people"
+)
 HEADLINES = (RANK1, TAR[1e-2], TAR[1e-3], BITS)
 TRANSFER_GAP = Measure(
     "transfer_gap",
@@ -45,22 +46,22 @@ class Accepted(NamedTuple):
 
     shares: Float[np.ndarray, " p"]  # of each probe's pairs
     threshold: float
-    doubt: float  # variance of their mean when the threshold is set anew
+    moved: Float[np.ndarray, " resamples"]  # their mean when the threshold is set anew
 
 
 class Outcome(NamedTuple):
     """One attack, one judge: a number for each probe, in the probes' order, and the pairs behind the curves."""
 
     ranks: Float[np.ndarray, " p"]
-    accepted: dict[float, Accepted | str]  # by FAR; or why there is no threshold
+    accepted: Mapping[float, Accepted | str]  # by FAR; or why there is no threshold
     missed: Mapping[float, Interval | str]  # FNIR by FPIR; or why there is none
-    bits: Float[np.ndarray, " p"] | None  # None where there are no attacker people to calibrate on
+    bits: Float[np.ndarray, " p"] | str  # or why they cannot be calibrated
     pairs: Pairs | None  # None where fewer than two probed people have a template that shows a face
     people: Int[np.ndarray, " p"]
     enrolled: int
 
 
-def outcome(target: Comparison, attackers: Comparison | None) -> Outcome:
+def outcome(target: Comparison, attackers: Comparison | str) -> Outcome:
     """What the attack makes of each probe.
 
     A template in which the judge finds no face is left out; who has no other cannot be recognised, and counts so.
@@ -68,65 +69,70 @@ def outcome(target: Comparison, attackers: Comparison | None) -> Outcome:
     strangers reach on clear photos says nothing about repainted ones.
 
     Args:
-        attackers: the same comparison of attacker people.
+        attackers: the same comparison of attacker people, or why there is none.
 
     """
     faced, people = seen(target), target.people
     possible = torch.isin(target.probed, faced.enrolled)
     part = faced._replace(probes=target.probes[possible], probed=target.probed[possible])
-    known = None if attackers is None else probed_templates(seen(attackers))
-    accepted: dict[float, Accepted | str] = dict.fromkeys(FARS, WITHOUT_ATTACKERS)
-    missed: Mapping[float, Interval | str] = dict.fromkeys(FNIR, WITHOUT_ATTACKERS)
-    bits = None
     every = pairs(part) if possible.any() else None
-    if known is not None and len(known.probes) and every is not None:
-        both = Comparison(
-            known.probes,
-            known.probed,
-            torch.cat([known.templates, part.templates]),
-            torch.cat([known.enrolled, part.enrolled]),
-        )
-        strangers = strangers_of(pairs(both))
-        accepted = {far: _accepted(part, possible, every, strangers, far) for far in FARS}
-        missed = _missed(target, possible, part, known)
-        doubt = doubt_after(len(known.probes))
-        bits = torch.zeros(len(possible), dtype=torch.float64)
-        bits[possible] = bits_left(part, fit_temperature(known, doubt), doubt)
+    known = FACELESS if every is None else calibrating(attackers)
+    strangers = None if isinstance(known, str) else strangers_of(pairs(with_templates(known, part)))
+    accepted: dict[float, Accepted | str]
+    accepted = {far: str(known) if strangers is None else strangers.unsupported(far) for far in FARS}
+    limits = {far: strangers.threshold(far) for far in FARS if strangers is not None and not accepted[far]}
     ranks = torch.full((len(possible),), float(people), dtype=torch.float64)
-    if possible.any():
-        ranks[possible] = recognition(part, {}).rank
+    if every is not None:
+        found = recognition(part, limits)
+        ranks[possible] = found.rank
+        for far, limit in limits.items():
+            assert strangers is not None
+            moved = _moved(every, part, strangers.resampled(far)) * possible.double().mean().item()
+            accepted[far] = Accepted(spread(found.accepted[far], possible), limit, moved)
     return Outcome(
         ranks.numpy(),
         accepted,
-        missed,
-        None if bits is None else bits.numpy(),
+        dict.fromkeys(FNIR, known) if isinstance(known, str) else _missed(target, possible, part, known),
+        known if isinstance(known, str) else spread(_bits(part, known), possible),
         every if len(part.probed.unique()) > 1 else None,
         target.probed.numpy(),
         people,
     )
 
 
-def probed_templates(comparison: Comparison) -> Comparison:
-    """The probes of people who have a template."""
-    here = torch.isin(comparison.probed, comparison.enrolled)
-    return comparison._replace(probes=comparison.probes[here], probed=comparison.probed[here])
+def calibrating(attackers: Comparison | str) -> Comparison | str:
+    """The attacker people's comparison as far as their templates show a face, or why there is none."""
+    if isinstance(attackers, str):
+        return attackers
+    faced = seen(attackers)
+    here = torch.isin(faced.probed, faced.enrolled)
+    return faced._replace(probes=faced.probes[here], probed=faced.probed[here]) if here.any() else FACELESS
 
 
-def _accepted(
-    part: Comparison, possible: Bool[Tensor, " p"], every: Pairs, strangers: Strangers, far: float
-) -> Accepted | str:
-    """Shares of the possible probes' genuine pairs; the others have none that could be accepted."""
-    reason = strangers.unsupported(far)
-    if reason:
-        return reason
-    limit = strangers.threshold(far)
-    shares = torch.zeros(len(possible), dtype=torch.float64)
-    shares[possible] = recognition(part, {far: limit}).accepted[far]
+def with_templates(known: Comparison, part: Comparison) -> Comparison:
+    """The attacker people's probes against everybody's templates."""
+    templates, enrolled = torch.cat([known.templates, part.templates]), torch.cat([known.enrolled, part.enrolled])
+    return known._replace(templates=templates, enrolled=enrolled)
+
+
+def spread(values: Float[Tensor, " m"], possible: Bool[Tensor, " p"]) -> Float[np.ndarray, " p"]:
+    """The values of the probes that can be recognised, and 0 of the others."""
+    every = torch.zeros(len(possible), dtype=torch.float64)
+    every[possible] = values.double()
+    return every.numpy()
+
+
+def _moved(every: Pairs, part: Comparison, limits: Float[np.ndarray, " resamples"]) -> Float[np.ndarray, " resamples"]:
+    """The mean over probes of the share of their genuine pairs above each limit."""
     own = every.probed == every.enrolled
     _, templates = np.unique(part.enrolled.numpy(), return_counts=True)  # of each person, numbered as in `every`
-    weights = 1 / templates[every.probed[own]]
-    moved = shares_above(every.cosines[own], weights, strangers.resampled(far)) * possible.double().mean().item()
-    return Accepted(shares.numpy(), limit, float(moved.var()))
+    return shares_above(every.cosines[own], 1 / templates[every.probed[own]], limits)
+
+
+def _bits(part: Comparison, known: Comparison) -> Float[Tensor, " m"]:
+    """Bits left of each probe, the posterior fitted on attacker people."""
+    doubt = doubt_after(len(known.probes))
+    return bits_left(part, fit_temperature(known, doubt), doubt)
 
 
 def _missed(
@@ -153,11 +159,13 @@ def figures(result: Outcome, **place: str) -> list[Figure]:
     found.append(Figure(RANK1_OF_WORST, worst_mean(means.get(RANK1, means[MRR]), result.people), **place))
     for far, accepted in result.accepted.items():
         interval: Interval | str = (
-            accepted if isinstance(accepted, str) else share_interval(accepted.shares, result.people, accepted.doubt)
+            accepted
+            if isinstance(accepted, str)
+            else widened(share_interval(accepted.shares, result.people), accepted.moved)
         )
         found.append(Figure(TAR[far], interval, **place))
     found += [Figure(FNIR[fpir], missed, **place) for fpir, missed in result.missed.items()]
-    bits = WITHOUT_ATTACKERS if result.bits is None else bits_interval(result.bits, result.people)
+    bits = result.bits if isinstance(result.bits, str) else bits_interval(result.bits, result.people)
     found.append(Figure(BITS, bits, **place))
     if result.pairs is None:
         reason = "fewer than two people with a template in which the judge finds a face"
@@ -196,7 +204,8 @@ def headline(
         keys: of the probes.
 
     """
-    theirs = [(attack, judge) for attack, judge in cells if judge in ("", *held_out) and attack not in variants]
+    judges = ("", *held_out) if held_out else ()  # what needs no judge is a worst case beside judges only
+    theirs = [(attack, judge) for attack, judge in cells if judge in judges and attack not in variants]
     reason = "no held-out judge: judges= some beside the white box and its surrogates"
     worst = []
     for measure in HEADLINES:

@@ -49,6 +49,16 @@ class Results:
         return set(self.details.get("held_out", ()))
 
     @property
+    def variants(self) -> set[str]:
+        """Attacks that pose another threat than the headline's."""
+        return set(self.details.get("variants", ()))
+
+    @property
+    def linking(self) -> set[str]:
+        """Attacks that compare anonymised photos with each other."""
+        return set(self.details.get("linking", ()))
+
+    @property
     def measured(self) -> dict[str, Figure]:
         """The figures that are not absent."""
         return {name: figure for name, figure in self.figures.items() if not figure.absent}

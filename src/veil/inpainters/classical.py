@@ -6,16 +6,19 @@ import torch
 from torch.nn import functional as F
 from torchvision.transforms.v2.functional import gaussian_blur
 
+from veil.data.known import untrained
 from veil.errors import InputError
 from veil.inpainters.composite import paste_back
 from veil.types import Faces, Images, Masks
 
 
+@untrained
 def none(faces: Faces, masks: Masks) -> Images:
     """The original: a control that must fool nobody."""
     return faces.images
 
 
+@untrained
 def fill(faces: Faces, masks: Masks) -> Images:
     """The mean colour of each face's unmasked pixels."""
     visible = ~masks
@@ -23,6 +26,7 @@ def fill(faces: Faces, masks: Masks) -> Images:
     return paste_back(faces.images, mean.expand_as(faces.images), masks)
 
 
+@untrained
 def blur(faces: Faces, masks: Masks, sigma: float) -> Images:
     """Gaussian blur of `sigma` pixels."""
     if sigma <= 0:
@@ -31,6 +35,7 @@ def blur(faces: Faces, masks: Masks, sigma: float) -> Images:
     return paste_back(faces.images, gaussian_blur(faces.images, [reach, reach], [sigma, sigma]), masks)
 
 
+@untrained
 def pixelate(faces: Faces, masks: Masks, block: int) -> Images:
     """The mean colour of each `block` x `block` pixels."""
     size = faces.images.shape[-2:]
@@ -42,6 +47,7 @@ def pixelate(faces: Faces, masks: Masks, block: int) -> Images:
     )
 
 
+@untrained
 def telea(faces: Faces, masks: Masks, radius: float) -> Images:
     """Fast marching from the mask's border inwards (Telea 2004); OpenCV's, in 8 bits. `radius` is in pixels."""
     if not 1 <= radius <= 100:  # OpenCV rounds it, and takes what is outside for the nearest of these

@@ -60,7 +60,7 @@ def budget(
 
 def _smooth(grid: Float[Tensor, "b 1 rows columns"], sigma: float) -> Float[Tensor, "b 1 rows columns"]:
     """A Gaussian's blur of `sigma` cells; cells beyond the edge repeat those at it."""
-    reach = min(math.ceil(3 * sigma), 2 * max(grid.shape))
+    reach = min(math.ceil(3 * sigma), 2 * max(grid.shape[-2:]))
     weights = torch.exp(-((torch.arange(-reach, reach + 1) / sigma) ** 2) / 2).to(grid)
     weights = weights / weights.sum()
     padded = F.pad(grid, (reach,) * 4, mode="replicate")

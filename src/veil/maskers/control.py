@@ -77,7 +77,8 @@ def shuffled(faces: Faces, recognizer: WhiteBox, of: Masker, others: Others) -> 
     donors = _some(others(), "shuffled")
     people = torch.tensor(donors.identities)
     chosen = [_drawn(people, face, seed) for face, seed in zip(faces.identities, faces.seeds.tolist(), strict=True)]
-    scores = [of(moved(donors[index], faces.images.device), recognizer) for index in chosen]
+    batches = donors.select(chosen).loader(BATCH)
+    scores = [of(moved(batch, faces.images.device), recognizer) for batch in batches]
     return torch.cat(scores).to(faces.images)
 
 

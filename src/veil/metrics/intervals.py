@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 LEVEL = 0.95
 NORMAL = 1.959964  # the standard normal's quantile of (1 + LEVEL) / 2
@@ -19,17 +19,14 @@ class Interval(NamedTuple):
     n: int
 
 
-def share_interval(values: Float[np.ndarray, " n"], people: Int[np.ndarray, " n"], doubt: float = 0.0) -> Interval:
+def share_interval(values: Float[np.ndarray, " n"], people: Int[np.ndarray, " n"]) -> Interval:
     """The mean of `values` in [0, 1] with Wilson's (1927) interval, in which the number of trials is what the spread
     between people says it is worth (Korn and Graubard 1998; Dean and Pagano 2015, doi:10.1093/jssam/smv024).
 
     Photos of one person are alike, so people are the independent units. A tenth of a person who has it always, and of
     one who never has it, joins in the estimate of that spread, without which a few people who happen to agree would be
-    taken for certainty. How often it holds the truth in simulation: docs/metrics.md.
-
-    Args:
-        doubt: variance of the mean from elsewhere: of the threshold that made the values, say.
-
+    taken for certainty. Trials are worth no fewer than if all photos of a person were the same (Kish 1965, section
+    8.2). How often it holds the truth in simulation: docs/metrics.md.
     """
     totals, counts = _of_people(values, people)
     mean, size = float(values.mean()), counts.mean()
@@ -37,13 +34,27 @@ def share_interval(values: Float[np.ndarray, " n"], people: Int[np.ndarray, " n"
     middle = (totals.sum() + PSEUDO * size) / (counts.sum() + 2 * PSEUDO * size)
     spread = ((totals - middle * counts) ** 2).sum() + PSEUDO * size**2 * ((1 - middle) ** 2 + middle**2)
     variance = spread / (joined * size) ** 2 * joined / max(joined - 1, PSEUDO)
-    trials = max(middle * (1 - middle) / variance, len(counts))
+    trials = max(middle * (1 - middle) / variance, counts.sum() ** 2 / (counts**2).sum())
     if np.isin(values, (0.0, 1.0)).all():
         trials = min(trials, len(values))
-    trials = 1 / (1 / trials + doubt / (middle * (1 - middle)))
     centre = (mean + NORMAL**2 / (2 * trials)) / (1 + NORMAL**2 / trials)
     reach = NORMAL / (1 + NORMAL**2 / trials) * np.sqrt(mean * (1 - mean) / trials + (NORMAL / (2 * trials)) ** 2)
     return Interval(mean, max(float(centre - reach), 0.0), min(float(centre + reach), 1.0), len(values))
+
+
+def widened(interval: Interval, moved: Float[np.ndarray, " resamples"]) -> Interval:
+    """A share's interval with the doubt about the threshold that made it: squares of the distances to the limits add up
+    (MOVER; Zou and Donner 2008, doi:10.1002/sim.3095).
+
+    Args:
+        moved: the share when the threshold is set anew.
+
+    """
+    value, low, high, n = interval
+    least, most = percentiles(moved)
+    down = np.hypot(value - low, max(value - least, 0.0))
+    up = np.hypot(high - value, max(most - value, 0.0))
+    return Interval(value, max(float(value - down), 0.0), min(float(value + up), 1.0), n)
 
 
 def _of_people(
@@ -85,6 +96,17 @@ def resample(people: int, resamples: int, seed: int) -> Float[np.ndarray, "resam
     """How often each person is drawn in each resample, with replacement."""
     uniform = np.full(people, 1 / people)
     return np.random.default_rng(seed).multinomial(people, uniform, size=resamples).astype(float)
+
+
+def resample_apart(
+    first: Bool[np.ndarray, " people"], resamples: int, seed: int
+) -> Float[np.ndarray, "resamples people"]:
+    """As `resample`, those of `first` and the others each among themselves, so that no resample is without either."""
+    draws = np.empty((resamples, len(first)))
+    for part, own_seed in ((first, seed), (~first, seed + 1)):
+        if part.any():
+            draws[:, part] = resample(int(part.sum()), resamples, own_seed)
+    return draws
 
 
 def percentiles(figures: Float[np.ndarray, " resamples"]) -> tuple[float, float]:

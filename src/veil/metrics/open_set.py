@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Float, Int
 
-from veil.metrics.intervals import Interval, resample, share_interval
+from veil.metrics.intervals import Interval, resample, share_interval, widened
 from veil.metrics.measure import Measure
 from veil.metrics.verification import RESAMPLES, SUPPORT, far_name
 
@@ -54,8 +54,8 @@ def misses(
             )
             continue
         anew = _thresholds(scores, owners, fpir)
-        doubt = float((mated <= anew[:, None]).mean(axis=1).var())
-        found[fpir] = share_interval((mated <= scores[above]).astype(float), mates, doubt)
+        moved = (mated <= anew[:, None]).mean(axis=1)
+        found[fpir] = widened(share_interval((mated <= scores[above]).astype(float), mates), moved)
     return found
 
 

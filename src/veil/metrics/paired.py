@@ -51,9 +51,10 @@ def mcnemar(first: Column, second: Column) -> Difference:
 def paired_difference(first: Column, second: Column, resamples: int = 1000, seed: int = 0) -> Difference:
     """Difference of means, people resampled with replacement; a person's two runs stay together (Efron 1979).
 
-    p is twice the share of resamples on the other side of 0, at least 2 / (resamples + 1) (Davison and Hinkley 1997,
-    section 4.4). Shares (each value 0 or 1) that differ nowhere give nothing to resample: `end_interval`, one trial a
-    person, to either side.
+    p is of a randomisation test: if the runs are alike, a person's change might as well have the other sign (Fisher
+    1935, section 21). It is the share of drawn signs under which the sum is as far from 0, at least
+    1 / (resamples + 1); a bootstrap's tails would promise more than few people can hold. Shares (each value 0 or 1)
+    that differ nowhere give nothing to resample: `end_interval`, one trial a person, to either side.
     """
     before, after, people = matched(first, second)
     change = after - before
@@ -65,8 +66,9 @@ def paired_difference(first: Column, second: Column, resamples: int = 1000, seed
         return Difference(0.0, -reach, reach, 1.0, n)
     draws = resample(len(counts), resamples, seed)
     means = (draws @ totals) / (draws @ counts)
-    tail = min((means <= 0).sum(), (means >= 0).sum())
-    return Difference(value, *percentiles(means), min(1.0, 2 * (int(tail) + 1) / (resamples + 1)), n)
+    signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(resamples, len(totals)))
+    far = np.abs(signs @ totals) >= abs(totals.sum()) * (1 - 1e-9)
+    return Difference(value, *percentiles(means), (int(far.sum()) + 1) / (resamples + 1), n)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

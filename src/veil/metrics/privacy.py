@@ -37,7 +37,7 @@ FOOLED = Measure(
 
 FTA = Measure(
     "fta",
-    "failure to acquire: the judge's own detector finds no face",
+    "failure to acquire: the judge's own detector, where it has one, finds no face",
     "check",
     "share",
     (0, 1),
@@ -80,10 +80,7 @@ def cosine(embeddings: Embeddings, anonymized_embeddings: Embeddings) -> Float[T
     return (embeddings * anonymized_embeddings).sum(dim=1)
 
 
-@measured(
-    Measure("fta", "failure to acquire: the judge's own detector finds no face", "check", "share", (0, 1), event=True),
-    "judge",
-)
+@measured(FTA, "judge")
 def fta(anonymized_found: Bool[Tensor, " b"]) -> Float[Tensor, " b"]:
     """1 where a recogniser's own detector finds no face (failure to acquire, ISO/IEC 19795-1). Whoever knows where the
     face is recognises it all the same: it is no privacy.

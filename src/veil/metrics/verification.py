@@ -13,10 +13,12 @@ from torch import Tensor
 
 from veil.config import FARS
 from veil.metrics.identification import Comparison, in_columns
-from veil.metrics.intervals import LEVEL, Interval, end_interval, resample, share_interval
+from veil.metrics.intervals import LEVEL, Interval, end_interval, resample_apart, share_interval, widened
 from veil.metrics.measure import Measure
 
 SUPPORT = 10  # pairs of people among the impostor pairs above a threshold, for its FAR to be more than a guess
+LOOKED_AT = 1000  # pairs from the highest down, and four times as many where a resample's threshold lies deeper
+PROBED = 5  # people whose probes they are, at least
 RESAMPLES = 400  # of people, in which a threshold is set anew
 GRID = 512  # quantiles of either kind of pair at which resampled error rates are read
 GATHERED = 2**15  # pairs of embeddings held at a time: 128 MiB of 512 floats
@@ -97,15 +99,16 @@ class Strangers(NamedTuple):
     def unsupported(self, far: float) -> str:
         """Why there is no threshold for this FAR; empty where there is one.
 
-        Pairs of the same two people are alike, so the pairs of *people* among those above the threshold are counted.
+        Pairs of the same two people are alike, so the pairs of *people* among those above the threshold are counted,
+        and the people whose probes they are.
         """
         couples = np.sort(np.stack([self.probed, self.enrolled], axis=1)[: self.above(far)], axis=1)
-        found = len(np.unique(couples, axis=0))
-        if found >= SUPPORT:
+        found, probed = len(np.unique(couples, axis=0)), len(np.unique(self.probed[: self.above(far)]))
+        if found >= SUPPORT and probed >= PROBED:
             return ""
         return (
-            f"its threshold would rest on impostor pairs of {found} pairs of people, of {len(self.cosines)} impostor "
-            f"pairs; {SUPPORT} are needed"
+            f"its threshold would rest on impostor pairs of {found} pairs of people, probes of {probed} people, of "
+            f"{len(self.cosines)} impostor pairs; {SUPPORT} and {PROBED} are needed"
         )
 
     def threshold(self, far: float) -> float:
@@ -114,19 +117,28 @@ class Strangers(NamedTuple):
 
     def resampled(self, far: float, resamples: int = RESAMPLES, seed: int = 0) -> Float[np.ndarray, " resamples"]:
         """The threshold when people are resampled with replacement and it is set anew: a pair weighs as often as both
-        of its people were drawn (two-way bootstrap; Owen 2007, arXiv:0712.1111).
+        of its people were drawn (two-way bootstrap; Owen 2007, arXiv:0712.1111). Those who are only enrolled are
+        resampled apart. A resample without any impostor pair is left out.
         """
         everybody, index = np.unique(np.concatenate([self.probed, self.enrolled]), return_inverse=True)
         row, column = np.split(index, 2)
-        draws = resample(len(everybody), resamples, seed)
+        draws = resample_apart(np.isin(np.arange(len(everybody)), row), resamples, seed)
         couples = coo_array((np.ones(len(row)), (row, column)), shape=(len(everybody),) * 2).tocsr()
-        total = ((draws @ couples) * draws).sum(axis=1)
-        top = min(max(10 * self.above(far), 1000), len(row))  # no resample looks further down
-        place = [
-            np.searchsorted(np.cumsum(drawn[row[:top]] * drawn[column[:top]]), far * weight, side="right")
-            for drawn, weight in zip(draws, total, strict=True)
-        ]
-        return self.cosines[np.minimum(place, top - 1)]
+        totals = ((draws @ couples) * draws).sum(axis=1)
+        drawn = [(draw, far * total) for draw, total in zip(draws, totals, strict=True) if total]
+        return np.array([self.cosines[_reaching(draw, row, column, weight)] for draw, weight in drawn])
+
+
+def _reaching(
+    drawn: Float[np.ndarray, " people"], row: Int[np.ndarray, " n"], column: Int[np.ndarray, " n"], weight: float
+) -> int:
+    """The first pair at which the weight of the pairs so far exceeds `weight`, which is less than that of all."""
+    top = LOOKED_AT
+    while True:
+        heaped = np.cumsum(drawn[row[:top]] * drawn[column[:top]])
+        if heaped[-1] > weight:
+            return int(np.searchsorted(heaped, weight, side="right"))
+        top *= 4
 
 
 def strangers_of(pairs: Pairs) -> Strangers:
@@ -156,7 +168,7 @@ def acceptance(pairs: Pairs, strangers: Strangers | None = None) -> Mapping[floa
             continue
         moved = shares_above(genuine, np.ones(len(genuine)), strangers.resampled(far))
         accepted = (genuine > strangers.threshold(far)).astype(float)
-        found[far] = share_interval(accepted, people, doubt=float(moved.var()))
+        found[far] = widened(share_interval(accepted, people), moved)
     return found
 
 
@@ -268,10 +280,7 @@ def _resampled(pairs: Pairs, resamples: int, seed: int) -> tuple[Shares, Shares]
         return counts.reshape(len(everybody), len(edges)).astype(float)
 
     probed = np.isin(np.arange(len(everybody)), row[kind])
-    draws = np.empty((resamples, len(everybody)))
-    draws[:, probed] = resample(int(probed.sum()), resamples, seed)
-    if not probed.all():
-        draws[:, ~probed] = resample(int((~probed).sum()), resamples, seed + 1)
+    draws = resample_apart(probed, resamples, seed)
     genuine = draws @ histograms(row[kind], place[kind])
     both = histograms(row[~kind], place[~kind]) + histograms(column[~kind], place[~kind])
     whole = both.sum(axis=0) / both.sum()

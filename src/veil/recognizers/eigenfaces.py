@@ -25,6 +25,8 @@ class Eigenfaces(nn.Module):
 
     """
 
+    people_listed = True  # those who are enrolled, and nobody else
+
     def __init__(self, variance: float = 0.95, size: int = 48) -> None:
         super().__init__()
         if not 0 < variance < 1:

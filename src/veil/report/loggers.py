@@ -50,8 +50,8 @@ def wandb_logger(
     return logger
 
 
-def csv_logger(name: str, save_dir: str, originals: bool = False, masks: bool = False) -> CSVLogger:
-    """Lightning's CSV logger, in `<save_dir>/csv/<name>`."""
+def csv_logger(name: str, save_dir: str, originals: bool = False) -> CSVLogger:
+    """Lightning's CSV logger, in `<save_dir>/csv/<name>`; figures alone: `originals` is for the page."""
     return CSVLogger(Path(save_dir, "csv"), name=name)
 
 

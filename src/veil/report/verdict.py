@@ -11,12 +11,17 @@ from veil.metrics.measure import ANONYMISED, CLEAR, WORST, Figure, name_of, perc
 RANK1 = RANKS[1]
 
 
-def attacks(figures: Iterable[Figure], judges: set[str]) -> list[Figure]:
-    """Rank-1 of every attack by `judges` on what was anonymised, as far as it was measured."""
+def attacks(results: Results, judges: set[str]) -> list[Figure]:
+    """Rank-1 of every attack on what was anonymised, by `judges` and by those that need none, as far as it was
+    measured; without those that pose another threat than the headline's.
+    """
     return [
         figure
-        for figure in figures
-        if figure.measure == RANK1 and figure.condition == ANONYMISED and figure.subject in judges and not figure.absent
+        for figure in results.measured.values()
+        if figure.measure == RANK1
+        and figure.condition == ANONYMISED
+        and figure.attack not in ("", *results.variants)
+        and figure.subject in {*judges, ""}
     ]
 
 
@@ -36,7 +41,8 @@ def verdict(results: Results, config: Mapping[str, Any]) -> str:
     chance = f"{percent(1 / people)} by chance" if people else ""
     ceiling = _ceiling(measured, attack) if attack else ""
     compared = ", against " + " and ".join(filter(None, [ceiling, chance])) if headline else ""
-    notes += [] if headline is None or ceiling else ["No ceiling on clear photos was measured."]
+    if attack and attack.subject and not ceiling:
+        notes.append("No ceiling on clear photos was measured.")
     found = f"{_attacked(headline, attack)}{compared}{_utility(measured)}"
     parts = [
         f"With {percent(coverage)} of the face repainted, {found}." if coverage else f"Of these pictures: {found}."
@@ -56,9 +62,9 @@ def _headline(results: Results, config: Mapping[str, Any]) -> tuple[Figure | Non
     if not worst.absent:
         return worst, results.figures.get(worst.source), []
     notes = [f"The worst figure over all attacks ({worst.name}) is missing: {worst.absent}."]
-    tried = attacks(results.figures.values(), results.held_out)
-    if not tried:
-        tried = attacks(results.figures.values(), {config["choices"]["recognizer"]})
+    tried = attacks(results, results.held_out)
+    if not any(figure.subject for figure in tried):
+        tried = attacks(results, {config["choices"]["recognizer"]})
         notes += ["No held-out judge attacked; the white box flatters the masks that it made."] if tried else []
     most = max(tried, key=lambda figure: figure.value, default=None)
     return most, most, notes
@@ -95,15 +101,15 @@ def three_tests(results: Results) -> list[tuple[str, str, Figure | None]]:
     """The tests of the Article 29 Working Party, each with what it asks and the figure that speaks of it; None where
     this run has none. No figure shows that a test is passed.
     """
-    figures = [figure for figure in results.figures.values() if figure.condition == ANONYMISED and not figure.absent]
 
     def worst(chosen: Iterable[Figure]) -> Figure | None:
         return max(chosen, key=lambda figure: figure.value, default=None)
 
-    named = attacks(figures, {*results.held_out, ""})
+    named = attacks(results, results.held_out)
+    figures = results.measured.values()
     found = (
         worst(named),
-        worst(figure for figure in named if figure.attack in ("linkage", "mask", "mask_known")),
-        worst(figure for figure in figures if figure.measure.name == "attributes"),
+        worst(figure for figure in named if figure.attack in results.linking),
+        worst(figure for figure in figures if figure.measure.name == "attributes" and figure.condition == ANONYMISED),
     )
     return [(test, asks, figure) for (test, asks), figure in zip(OPINION.items(), found, strict=True)]

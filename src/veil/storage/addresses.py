@@ -39,6 +39,7 @@ def set_folder(config: Config, data: str) -> RunFolder:
     parts = {
         "data": data,
         **{knob: getattr(config, knob) for knob in knobs},
+        **({"attackers": config.split.attackers} if "of" in config.masker else {}),  # whose maps it takes
         **_settings(config, *groups),
         **_common(config, *STAGE_1),
     }

@@ -14,7 +14,7 @@ from veil.anonymization.anonymizer import Anonymizer, Masking, Write
 from veil.anonymization.foreign import adopt
 from veil.config import Config
 from veil.data.faces import FaceSet, moved
-from veil.data.known import known_people
+from veil.data.known import known_people, people_are_listed
 from veil.errors import InputError
 from veil.evaluation.material import needed_faces
 from veil.faces.pictures import sample_sheet
@@ -166,7 +166,7 @@ def _notes(setup: Setup) -> dict[str, object]:
         "inpainter": setup.config.choices.inpainter,
         "same_for_every_seed": anonymizer.repeats_itself(moved(sample, setup.device)),
         "trained_on": [number for number, person in enumerate(people) if person in known],
-        "people_listed": getattr(setup.inpainter, "people_listed", True),
+        "people_listed": people_are_listed(setup.inpainter),
     }
 
 

@@ -82,7 +82,12 @@ def conclude(
         "quarantined": len(enrolment.unreadable),
     }
     command = shlex.join(["python", "run.py", *HydraConfig.get().overrides.task])
-    details = {"held_out": sorted(held_out), "threats": findings.threats}
+    details = {
+        "held_out": sorted(held_out),
+        "threats": findings.threats,
+        "variants": sorted(findings.variants),
+        "linking": sorted(findings.linking),
+    }
     write_results(folder, Results(figures, flags, faces, command, stages.seconds, details))
     np.savez_compressed(folder / "scores.npz", **findings.scores)  # type: ignore[arg-type]
     write_page(folder, originals=config.logger["originals"])

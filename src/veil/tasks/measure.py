@@ -10,6 +10,7 @@ from pytorch_lightning.callbacks import LambdaCallback
 from veil.anonymization.anonymized_set import AnonymizedSet
 from veil.config import Config
 from veil.data.faces import FaceSet, Side
+from veil.data.known import people_are_listed
 from veil.evaluation.attributes import attributes
 from veil.evaluation.campaign import Findings, campaign
 from veil.evaluation.controls import controls
@@ -128,11 +129,11 @@ def _trained(setup: Judging, made: AnonymizedSet, evaluation: Side) -> Training:
     """Of the models that took part, how many of the evaluated people each was trained on, as far as lists say."""
     painted_before = set(made.notes["trained_on"]) & set(evaluation.probes.identities)
     painter = f"inpainter {made.notes['inpainter']}"
-    trained, unlisted = {painter: len(painted_before)}, [] if made.notes["people_listed"] else [painter]
+    trained, listed = {painter: len(painted_before)}, {painter: made.notes["people_listed"]}
     for name, judge in setup.measuring.judges.items():
         trained[name] = seen_in_training(judge.network, setup.enrolment.people, evaluation)
-        unlisted += [] if getattr(judge.network, "people_listed", True) else [name]
-    return Training(trained, unlisted)
+        listed[name] = people_are_listed(judge.network)
+    return Training(trained, [name for name, known in listed.items() if not known])
 
 
 def _there(faces: FaceSet, done: Mapping[str, Row]) -> FaceSet:

@@ -111,7 +111,10 @@ def asking_masker(config: Config, inpainter: Callable[[], Inpainter], others: Ca
     masker: Callable[..., Any] = instantiate(config.masker)
     if "others" in inspect.signature(masker).parameters:
         of = config.masker["of"]
-        return partial(masker, others=others, of=kept(instantiate(of), of))
+        asked = instantiate(of)
+        if {"repaint", "others"} & set(inspect.signature(asked).parameters):
+            raise InputError(f"masker.of must be a masker that asks for the face alone, got {of['_target_']}")
+        return partial(masker, others=others, of=kept(asked, of))
     if "repaint" not in inspect.signature(masker).parameters:
         return kept(masker, config.masker)
     asking = partial(masker, repaint=inpainter())
