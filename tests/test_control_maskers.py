@@ -3,20 +3,25 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from scipy.ndimage import label
 
+from veil.config import compose
 from veil.data.faces import FaceSet
 from veil.errors import InputError
 from veil.faces.pictures import save
 from veil.maskers.budget import budget
+from veil.maskers.cam import gradcam
 from veil.maskers.control import blobs, mean_map, shuffled
 from veil.maskers.random import random_patches
 from veil.metrics.shape import border_ratio, raggedness_of
 from veil.recognizers.whitebox import WhiteBox
+from veil.storage.addresses import set_folder
+from veil.tasks.whitebox import asking_masker
 from veil.types import Faces, Scores, view
 
 
@@ -131,3 +136,25 @@ def test_without_attacker_people_there_is_no_map_of_others(
 ) -> None:
     with pytest.raises(InputError, match=r"split.attackers must leave at least 2, got 1"):
         masker(crowd(2), recognizer, of=brightness, others=lambda: strangers().select([0, 1]))
+
+
+@pytest.mark.parametrize("masker", ["shuffled", "mean_map"])
+def test_any_masker_can_be_controlled_but_one_that_asks_for_more(masker: str) -> None:
+    def asked(of: str) -> Any:
+        config = compose(f"masker={masker}", f"masker@masker.of={of}")
+        return asking_masker(config, lambda: pytest.fail("asked"), lambda: pytest.fail("asked"))
+
+    assert asked("gradcam").keywords["of"].masker.func is gradcam
+    for of in ("search", "shuffled"):
+        with pytest.raises(InputError, match=r"masker\.of must be a masker that asks for the face alone, got veil"):
+            asked(of)
+
+
+def test_whose_maps_are_taken_counts_in_the_address() -> None:
+    def place(*overrides: str) -> Path:
+        return set_folder(compose(*overrides), "photos").path
+
+    fewer = "split.attackers=0.5"
+    assert place("masker=saliency", fewer) == place("masker=saliency")
+    for masker in ("shuffled", "mean_map"):
+        assert place(f"masker={masker}", fewer) != place(f"masker={masker}")
