@@ -44,7 +44,7 @@ DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 def digest(value: Any, size: int = 16) -> str:
     """Hexadecimal digest of `size` bytes of anything that JSON can hold; mappings in any order, 3 and 3.0 alike."""
     text = json.dumps(_plain(value), sort_keys=True, ensure_ascii=False)
-    return hashlib.blake2b(text.encode(), digest_size=size).hexdigest()
+    return hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=size).hexdigest()
 
 
 def _plain(node: Any) -> Any:
