@@ -13,6 +13,7 @@ from veil.errors import InputError
 from veil.faces.align import Pixels, crop_face, face_detector, find_faces, plausible
 from veil.faces.decode import Photo, Unreadable, decode, image_format, read_photo
 from veil.storage.atomic import whole
+from veil.storage.faults import blamed
 from veil.storage.fingerprint import code, digest, versions
 from veil.storage.locks import locked
 from veil.storage.progress import Stages
@@ -77,11 +78,12 @@ class Aligner:
         return path if path.exists() else None
 
     def _make(self, pixels: Pixels, path: Path) -> None:
-        path.parent.mkdir(exist_ok=True)
         (face,) = find_faces([pixels], self.detector)
-        if face is None:
-            path.with_suffix(".none").touch()
-        else:
+        with blamed(self.cache):
+            path.parent.mkdir(exist_ok=True)
+            if face is None:
+                path.with_suffix(".none").touch()
+                return
             if not plausible(face):
                 path.with_suffix(".box").touch()
             with whole(path) as partial:
