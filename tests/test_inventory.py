@@ -20,7 +20,7 @@ from veil.data.twins import difference_hash, near
 from veil.evaluation.flags import raise_flags
 from veil.faces.align import every_face, face_detector
 from veil.faces.decode import decode
-from veil.storage.progress import Stages, console
+from veil.storage.progress import Stages
 from veil.tasks.prepare import prepare, prepared
 from veil.types import Embeddings
 
@@ -79,19 +79,14 @@ def test_the_prepared_set_says_what_it_met(
     assert enrolment.inventory == inventory
     sides = {key: side for side in ("gallery", "probes") for key in getattr(enrolment, side).keys}
     assert all(twin.sides == (sides[twin.one], sides[twin.other]) for twin in inventory.twins)
-    (ada,) = (
-        part[index]
-        for part in (enrolment.gallery, enrolment.probes)
-        for index, key in enumerate(part.keys)
-        if key == "ada/5"
-    )
+    faces = {key: part[index] for part in (enrolment.gallery, enrolment.probes) for index, key in enumerate(part.keys)}
     alone = enrol(folder(str(photos)), 0.6, 0, config.cache, Stages())
-    own = next(part[i] for part in (alone.gallery, alone.probes) for i, key in enumerate(part.keys) if key == "s1/5")
-    assert (ada.images - own.images).abs().mean() < 0.06  # herself, as in the photo where she is alone
+    own = {key: part[index] for part in (alone.gallery, alone.probes) for index, key in enumerate(part.keys)}["s1/5"]
+    assert (faces["ada/5"].images - own.images).abs().mean() < 0.06  # herself, as in the photo where she is alone
 
     shown = capsys.readouterr().out
     for words in ("ignored: suffix .cr2", "several faces: another one meant", "twins, near", "bob/1 = bob/again"):
-        assert words in shown or console.file is not None
+        assert words in shown
 
 
 def test_a_photo_s_other_faces_are_kept_largest_first(photos: Path, tmp_path: Path) -> None:
@@ -144,14 +139,16 @@ def test_hashes_are_of_neighbours_and_near_is_what_a_plain_loop_finds() -> None:
     plain = {
         (i, j) for i in range(700) for j in range(i + 1, 700) if (int(hashes[i]) ^ int(hashes[j])).bit_count() <= 3
     }
-    assert set(near(hashes, 3)) == plain
-    assert len(plain) >= 100
+    people = np.arange(700) % 2  # a hash and its copy are of one person
+    assert set(near(hashes, people, 3, 2)) == plain
+    assert not set(near(hashes, people, 2, 3))
+    assert len(plain) == 100
 
 
 def test_thirty_thousand_hashes_are_compared_in_seconds() -> None:
     hashes = np.random.default_rng(0).integers(2**63, size=30_000).astype(np.uint64)
     start = time.perf_counter()
-    assert len(list(near(hashes, 3))) < 10
+    assert len(list(near(hashes, np.arange(30_000) // 5))) < 10
     assert time.perf_counter() - start < 30
 
 

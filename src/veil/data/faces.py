@@ -193,7 +193,7 @@ def enrol(
 def found_twins(faces: FaceSet, probes: Collection[int], stages: Stages) -> list[Twin]:
     """The pairs of photos that show one picture."""
     with stages.bar("twins", len(set(faces.crops)), "photos") as advance:
-        pairs = twins(faces.crops, advance)
+        pairs = twins(faces.crops, faces.identities, advance)
     sides = ["probes" if number in probes else "gallery" for number in range(len(faces))]
     return [
         Twin(
