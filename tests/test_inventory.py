@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from veil.anonymization.foreign import cut, which_face
 from veil.config import Config
 from veil.data.faces import enrol
 from veil.data.folder import folder
@@ -18,7 +19,8 @@ from veil.data.inventory import read_inventory
 from veil.data.several import choose_faces
 from veil.data.twins import difference_hash, near
 from veil.evaluation.flags import raise_flags
-from veil.faces.align import every_face, face_detector
+from veil.faces.align import crop_face, every_face, face_detector
+from veil.faces.crops import crop_path
 from veil.faces.decode import decode
 from veil.storage.progress import Stages
 from veil.tasks.prepare import prepare, prepared
@@ -94,6 +96,10 @@ def test_a_photo_s_other_faces_are_kept_largest_first(photos: Path, tmp_path: Pa
     (faces,) = every_face([decode((tmp_path / "both.png").read_bytes())], face_detector())
     assert len(faces) == 2
     assert faces[0].box[0] > 130 > faces[1].box[2]  # the friend is the main face
+    content = (tmp_path / "both.png").read_bytes()
+    assert which_face(content, crop_path(tmp_path, content, 1)) == 1
+    pixels = decode(content)
+    assert np.array_equal(cut(pixels, pixels, face_detector(), 1), crop_face(pixels, faces[1]))
 
 
 def embedding(vectors: dict[str, list[float]]) -> Callable[[Sequence[Path]], Embeddings]:

@@ -116,6 +116,9 @@ def prepared(config: Config, stages: Stages) -> Enrolment:
             enrolment, sources = _read(config, stages)
             with run.writing() as folder:
                 write_split(folder, enrolment, sources)
+            left_out = [f"{len(names)} x {reason}" for reason, names in enrolment.inventory.ignored.items()]
+            if left_out:
+                console.print(escape(f"Ignored: {', '.join(left_out)}; task=prepare shows which"), soft_wrap=True)
         enrolment = read_split(run.path, Path(config.cache).expanduser(), config.seed)
     if enrolment.unreadable:
         quarantine = run.path / "quarantine.csv"
