@@ -250,7 +250,7 @@ DAMAGES = {
         official() | {PARTITION: lines(NAMES[::-1], PARTS)},
         r"list_eval_partition.txt and identity_CelebA.txt must list the same photos in the same order",
     ),
-    "not text": (official() | {IDENTITIES: b"\xff\xfe\x00"}, r"identity_CelebA.txt is not text in UTF-8"),
+    "not text": (official() | {IDENTITIES: b"\xff\xfe\x00"}, r"identity_CelebA.txt must be text in UTF-8"),
 }
 
 

@@ -1,7 +1,9 @@
 """Image files of every kind are read as they are meant, or refused with a reason."""
 
+import contextlib
 import io
 import struct
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +15,7 @@ from PIL import Image
 
 from veil.data.photos import read_file
 from veil.faces import decode as module
-from veil.faces.decode import Unreadable, decode, read_photo
+from veil.faces.decode import Unreadable, decode, image_format, read_photo
 
 RAMP = np.linspace(0, 255, 64 * 48).round().astype(np.uint8).reshape(48, 64)
 COLOUR = np.stack([RAMP, RAMP[::-1], 255 - RAMP], axis=2)
@@ -40,6 +42,46 @@ def bomb(width: int, height: int) -> bytes:
 def test_lossless_kinds_are_exact(kind: str) -> None:
     knobs = {"lossless": True} if kind == "webp" else {}
     assert np.array_equal(decode(encoded(Image.fromarray(COLOUR), kind, **knobs)), COLOUR)
+
+
+@pytest.mark.parametrize("kind", ["heif", "avif"])
+def test_phones_kinds_are_read_upright_and_damage_is_refused(kind: str) -> None:
+    module._formats()  # registers what can write them too
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    smooth = np.repeat(np.repeat(COLOUR[::8, ::8], 8, axis=0), 8, axis=1)
+    content = encoded(Image.fromarray(smooth), kind, quality=100, exif=exif.tobytes())
+    assert image_format(content) == kind.upper()
+    upright = np.rot90(smooth, -1)
+    assert np.abs(decode(content).astype(int) - upright).mean() < 3
+    generator = np.random.default_rng(0)
+    for cut in generator.integers(16, len(content) - 1, 20):
+        with pytest.raises(Unreadable):
+            decode(content[:cut])
+    for _ in range(30):
+        flipped = np.frombuffer(content, np.uint8).copy()
+        flipped[generator.integers(len(flipped), size=8)] ^= 8
+        with contextlib.suppress(Unreadable):
+            assert decode(flipped.tobytes()).dtype == np.uint8
+
+
+def test_without_its_package_heic_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    module._formats()
+    content = encoded(Image.fromarray(COLOUR), "heif")
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    module._formats.cache_clear()
+    with pytest.raises(Unreadable, match=r"photos in HEIC need `pip install 'veil\[heif\]'`"):
+        decode(content)
+    assert decode(encoded(Image.fromarray(COLOUR), "avif")).shape == COLOUR.shape
+    module._formats.cache_clear()
+
+
+def test_a_jpeg_with_a_preview_behind_it_is_a_jpeg() -> None:
+    image = Image.fromarray(COLOUR)
+    content = encoded(image, "mpo", save_all=True, append_images=[image.resize((16, 12))])
+    assert b"MPF" in content
+    assert image_format(content) == image_format(encoded(image, "jpeg")) == "JPEG"
+    assert decode(content).shape == COLOUR.shape
 
 
 @pytest.mark.parametrize("kind", ["png", "tiff", "ppm"])

@@ -127,7 +127,10 @@ def test_pictures_of_nobody_and_two_of_one_photo_are_refused(small_run: Configur
         match(tmp_path / "two", ["s9/1"])
     for text in ("key\ns1/1\n", "key,path\ns1/1\n", "key,path\ns1/1,a.png\ns1/1,b.png\n", "key,path\n\xff,a\n"):
         (tmp_path / "wrong.csv").write_bytes(text.encode("latin-1"))
-        with pytest.raises(InputError, match=r"columns key and path|several pictures are of 's1/1'|must be in UTF-8"):
+        with pytest.raises(
+            InputError,
+            match=r"columns key and path|longer or shorter|several pictures are of 's1/1'|must be text in UTF-8",
+        ):
             match(tmp_path / "wrong.csv", ["s1/1"])
     for wrong in (tmp_path / "nowhere", tmp_path / "two" / "a" / "s1" / "1.png"):
         with pytest.raises(InputError, match=r"anonymized must be a folder of pictures, or a \.csv"):

@@ -104,6 +104,12 @@ class Config:
     choices: Choices = field(default_factory=Choices)
 
     def __post_init__(self) -> None:
+        for knob, place in (("outputs", self.outputs), ("cache", self.cache)):
+            if not place.strip():
+                told = (
+                    ": the variable VEIL_CACHE is empty; unset it, or let it name a folder" if knob == "cache" else ""
+                )
+                raise InputError(f"{knob} must be a folder, got {place!r}{told}")
         if not 0 < self.ratio <= 1:
             raise InputError(f"ratio is the share of the view to repaint, in (0, 1], got {self.ratio}")
         if self.cells is not None and (self.cells < 2 or VIEW_SIZE % self.cells):

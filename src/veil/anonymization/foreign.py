@@ -11,7 +11,8 @@ from numpy import ndarray
 from veil.anonymization.anonymized_set import AnonymizedSet, file_names
 from veil.data.faces import FaceSet
 from veil.data.photos import Photos, read_file
-from veil.faces.align import crop_face, face_detector, find_faces
+from veil.faces.align import OTHERS, crop_face, every_face, face_detector
+from veil.faces.crops import crop_path
 from veil.faces.decode import Unreadable, decode, read_photo
 from veil.faces.pictures import save, to_pixels
 from veil.storage.folders import Row
@@ -47,9 +48,12 @@ def adopt(
             for index, key in enumerate(todo.keys):
                 advance(1)
                 try:
-                    original = decode(read_photo(photos[todo.numbers[index]].read))
+                    content = read_photo(photos[todo.numbers[index]].read)
                     picture = decode(read_file(pictures[key]))
-                    crop = whole_crop(picture) if kind == "crops" else cut(original, picture, detector)
+                    if kind == "crops":
+                        crop = whole_crop(picture)
+                    else:
+                        crop = cut(decode(content), picture, detector, which_face(content, todo.crops[index]))
                 except Unreadable as error:
                     refused[key] = str(error)
                     continue
@@ -65,8 +69,13 @@ def whole_crop(picture: Pixels) -> Pixels:
     return picture
 
 
-def cut(original: Pixels, picture: Pixels, detector: MTCNN) -> Pixels:
-    """The crop of a picture, where the original's face is.
+def which_face(content: bytes, crop: Path) -> int:
+    """Of which face of its photo a crop is (`veil.faces.align.every_face`)."""
+    return next(face for face in range(OTHERS + 1) if crop_path(Path(), content, face).name == crop.name)
+
+
+def cut(original: Pixels, picture: Pixels, detector: MTCNN, face: int = 0) -> Pixels:
+    """The crop of a picture, where the original's face is, or the one of this number in `every_face`.
 
     Raises Unreadable where its proportions are not the original's.
     """
@@ -76,9 +85,8 @@ def cut(original: Pixels, picture: Pixels, detector: MTCNN) -> Pixels:
     if picture.shape != original.shape:
         smaller = own_height > height
         picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC)
-    (face,) = find_faces([original], detector)
-    assert face is not None  # the data set has its crop
-    return crop_face(picture, face)
+    (faces,) = every_face([original], detector)
+    return crop_face(picture, faces[face])  # it is there: the data set has its crop
 
 
 def _kept(folder: Path, faces: FaceSet, index: int, crop: Pixels, people: list[str]) -> Row:

@@ -1,6 +1,5 @@
 """Which of another tool's pictures is of which photo."""
 
-import csv
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import NamedTuple
 
 from veil.data.photos import SUFFIXES
 from veil.errors import InputError
+from veil.storage.text import legible, table_of
 
 
 class Matches(NamedTuple):
@@ -44,12 +44,10 @@ def match(source: Path, keys: Sequence[str]) -> Matches:
 
 def _listed(source: Path) -> dict[str, Path]:
     """Pictures by key, as a CSV lists them. Raises InputError for a missing column, or a key that comes twice."""
-    try:
-        rows = list(csv.DictReader(source.read_text(encoding="utf-8-sig").splitlines()))
-    except UnicodeDecodeError as error:
-        raise InputError(f"anonymized: {source} must be in UTF-8 ({error.reason})") from error
-    if not rows or not all(row.get("key") and row.get("path") for row in rows):
-        raise InputError(f"anonymized: {source} needs rows with the columns key and path")
+    _, rows, lines = table_of(source.read_bytes(), f"anonymized: {source}", ("key", "path"))
+    for row, line in zip(rows, lines, strict=True):
+        if not row["key"] or not row["path"]:
+            raise InputError(f"anonymized: {source} needs a key and a path in every line, see line {line}")
     repeated = [key for key, count in Counter(row["key"] for row in rows).items() if count > 1]
     if repeated:
         raise InputError(f"anonymized: several pictures are of {repeated[0]!r} in {source}")
@@ -63,10 +61,10 @@ def _by_path(source: Path, keys: set[str]) -> tuple[dict[str, Path], list[str]]:
         if path.suffix.lower() not in SUFFIXES or not path.is_file():
             continue
         parts = path.relative_to(source).with_suffix("").parts
-        ends = ("/".join(parts[start:]) for start in range(len(parts)))
+        ends = (legible("/".join(parts[start:])) for start in range(len(parts)))
         key = next((end for end in ends if end in keys), None)
         if key is None:
-            unmatched.append(path.relative_to(source).as_posix())
+            unmatched.append(legible(path.relative_to(source).as_posix()))
         else:
             found.setdefault(key, []).append(path)
     for key, paths in found.items():

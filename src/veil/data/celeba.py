@@ -13,6 +13,7 @@ from numpy import ndarray
 
 from veil.data.photos import Photos, open_archive, read_file, read_member, with_min_photos
 from veil.errors import InputError
+from veil.storage.text import text_of
 
 PARTITIONS = ("resplit", "official")
 PLACES = ("", "Anno", "Eval", "Img")  # as downloaded, or all in one folder
@@ -116,10 +117,7 @@ def _refuse_two(root: Path, what: str, found: Sequence[str]) -> None:
 
 def _rows(table: Table) -> Iterator[tuple[int, list[str]]]:
     """The fields of each line that is not empty, with the line's number."""
-    try:
-        lines = table.content.decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise InputError(f"data.root: {table.path} is not text in UTF-8 ({error})") from error
+    lines = text_of(table.content, f"data.root: {table.path}").splitlines()
     split: Iterable[list[str]] = csv.reader(lines) if table.path.suffix == ".csv" else map(str.split, lines)
     return ((number, fields) for number, fields in enumerate(split, 1) if fields)
 

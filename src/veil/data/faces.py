@@ -1,6 +1,6 @@
 """Aligned faces of a data set, served in batches."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,8 +10,11 @@ from numpy import ndarray
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
+from veil.data.inventory import Inventory, Twin
 from veil.data.photos import Photos
+from veil.data.several import Embed, choose_faces
 from veil.data.split import attacker_people, face_seed, per_person, spread
+from veil.data.twins import twins
 from veil.errors import InputError
 from veil.faces.crops import align
 from veil.storage.progress import Stages
@@ -103,6 +106,7 @@ class Enrolment(NamedTuple):
     unreadable: dict[str, str]  # keys of files that are no photos, and why
     formats: list[str]  # of the files: JPEG, PNG ...
     unlabelled: str  # why there are no labels, where there are none
+    inventory: Inventory  # what was left out, photos of several people, the same picture twice
 
 
 def join(faces: Sequence[Faces]) -> Faces:
@@ -122,13 +126,25 @@ def moved(faces: Faces, device: torch.device) -> Faces:
     return Faces(images, identities, seeds, faces.keys)
 
 
-def enrol(photos: Photos, share: float, seed: int, cache: str, stages: Stages, on_error: str = "raise") -> Enrolment:
+def enrol(
+    photos: Photos,
+    share: float,
+    seed: int,
+    cache: str,
+    stages: Stages,
+    on_error: str = "raise",
+    embed: Embed | None = None,
+) -> Enrolment:
     """Align every photo (cached by content) and split each person's into gallery and probes.
 
-    Photos that the data set's own partition keeps from being probed are enrolled. Raises InputError where no face is
-    found, nobody has two photos, or a photo cannot be read and `on_error` is `raise`.
+    Photos that the data set's own partition keeps from being probed are enrolled. Of a photo with several faces the one
+    that the person's other photos show is taken, as far as `embed`, a recogniser, tells. Raises InputError where no
+    face is found, nobody has two photos, or a photo cannot be read and `on_error` is `raise`.
     """
-    crops, by_box, unreadable, formats = align(photos, Path(cache).expanduser() / "crops", stages, on_error)
+    aligned = align(photos, Path(cache).expanduser() / "crops", stages, on_error)
+    choice = choose_faces(photos.keys, photos.people, aligned.paths, aligned.others, embed)
+    crops, unreadable = choice.paths, aligned.unreadable
+    by_box = [key for key in aligned.by_box if key not in set(choice.chosen)]  # only main faces are cut by their box
     found = [number for number, crop in enumerate(crops) if crop is not None]
     if not found:
         raise InputError(
@@ -153,6 +169,14 @@ def enrol(photos: Photos, share: float, seed: int, cache: str, stages: Stages, o
         )
     missing = [photos.keys[number] for number, crop in enumerate(crops) if crop is None]
     not_found = [key for key in missing if key not in unreadable]
+    inventory = Inventory(
+        photos.ignored,
+        len(found) + sum(map(len, aligned.others.values())),
+        choice.chosen,
+        choice.confirmed,
+        choice.undecided,
+        found_twins(faces, set(parts.probes), stages),
+    )
     return Enrolment(
         people,
         faces.select(parts.gallery),
@@ -160,9 +184,27 @@ def enrol(photos: Photos, share: float, seed: int, cache: str, stages: Stages, o
         not_found,
         by_box,
         unreadable,
-        sorted(formats),
+        sorted(aligned.formats),
         photos.unlabelled,
+        inventory,
     )
+
+
+def found_twins(faces: FaceSet, probes: Collection[int], stages: Stages) -> list[Twin]:
+    """The pairs of photos that show one picture."""
+    with stages.bar("twins", len(set(faces.crops)), "photos") as advance:
+        pairs = twins(faces.crops, faces.identities, advance)
+    sides = ["probes" if number in probes else "gallery" for number in range(len(faces))]
+    return [
+        Twin(
+            faces.keys[one],
+            faces.keys[other],
+            exact,
+            (sides[one], sides[other]),
+            faces.identities[one] == faces.identities[other],
+        )
+        for one, other, exact in pairs
+    ]
 
 
 def divide(enrolment: Enrolment, attackers: float, seed: int, probes: int | None = None) -> tuple[Side, Side]:

@@ -16,9 +16,15 @@ def lfw(root: str | None = None, min_photos: int = 2) -> Photos:
 
     Raises InputError where nothing is there, or there is no network to download from.
     """
-    photos = folder(str(downloaded()) if root is None else root, min_photos)
+    photos = folder(str(downloaded()) if root is None else root, min_photos, person="parent")
     keys = ["/".join(key.split("/")[-2:]) for key in photos.keys]
-    return Photos(keys, photos.people, photos.read, sources=photos.sources)
+    if len(set(keys)) < len(keys):  # scikit-learn's lfw_home, say
+        places = sorted({key.rpartition("/")[0].rpartition("/")[0] for key in photos.keys})
+        raise InputError(
+            f"data.root={root!r} holds the same photos several times, in {', '.join(places[:4])}: "
+            "name one of these folders"
+        )
+    return Photos(keys, photos.people, photos.read, sources=photos.sources, ignored=photos.ignored)
 
 
 def downloaded() -> Path:

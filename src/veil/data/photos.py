@@ -13,24 +13,28 @@ from numpy import ndarray
 
 from veil.errors import InputError
 from veil.faces.decode import MAX_BYTES, Photo
+from veil.storage.text import legible, same_name
 
-SUFFIXES = {".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+SUFFIXES = {".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff"}
+SUFFIXES |= {".avif", ".heic", ".heif", ".hif", ".webp"}
 UNLABELLED = "the data has no labels"
 
 Labels = Mapping[str, ndarray]  # name -> one value a photo: bool, integer or text
+Ignored = Mapping[str, Sequence[str]]  # reason -> names of what is left out
 
 
 class Photos(Sequence[Photo]):
-    """A data set in columns, so that 200,000 photos are a few arrays.
+    r"""A data set in columns, so that 200,000 photos are a few arrays.
 
     Args:
-        keys: unique names.
-        people: who is on each photo.
+        keys: unique names; bytes in them that are no UTF-8 become `\xe9`.
+        people: who is on each photo; in Unicode's composed form, so that what reads alike is one person.
         read: number of a photo -> its bytes.
         labels: what else is known of each photo.
         may_probe: where the data set's own partition rules it: photos that may be probes; `None` is all.
         sources: files and folders whose size and time of change tell that the data set is still the same.
         unlabelled: why there are no labels; said where labels are asked for.
+        ignored: files, folders and people that are left out, by the reason.
 
     """
 
@@ -43,10 +47,12 @@ class Photos(Sequence[Photo]):
         may_probe: Bool[ndarray, " n"] | None = None,
         sources: Sequence[Path] = (),
         unlabelled: str = UNLABELLED,
+        ignored: Ignored | None = None,
     ) -> None:
-        self.keys, self.people, self.read = keys, people, read
+        self.keys, self.people = [legible(key) for key in keys], [same_name(name) for name in people]
+        self.read = read
         self.labels, self.may_probe, self.sources = dict(labels or {}), may_probe, list(sources)
-        self.unlabelled = unlabelled
+        self.unlabelled, self.ignored = unlabelled, dict(ignored or {})
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -74,20 +80,28 @@ class Photos(Sequence[Photo]):
             None if self.may_probe is None else self.may_probe[numbers],
             self.sources,
             self.unlabelled,
+            self.ignored,
         )
 
 
 def with_min_photos(photos: Photos, min_photos: int) -> Photos:
-    """Without the people who have fewer than `min_photos` photos. Raises InputError when nobody is left."""
+    """Without the people who have fewer than `min_photos` photos, who are noted among what is ignored.
+
+    Raises InputError when nobody is left.
+    """
     if min_photos < 1:
         raise InputError(f"data.min_photos is the fewest photos of a person, at least 1, got {min_photos}")
-    _, person, counts = np.unique(np.array(photos.people), return_inverse=True, return_counts=True)
+    people, person, counts = np.unique(np.array(photos.people), return_inverse=True, return_counts=True)
     kept = np.flatnonzero(counts[person] >= min_photos)
     if not len(kept):
         raise InputError(
             f"data.min_photos={min_photos} leaves nobody: the most photos of one person are {counts.max()}"
         )
-    return photos if len(kept) == len(photos) else photos.select(kept)
+    if len(kept) == len(photos):
+        return photos
+    some = photos.select(kept)
+    some.ignored[f"person with fewer than {min_photos} photos"] = people[counts < min_photos].tolist()
+    return some
 
 
 def open_archive(path: Path, knob: str = "data.root") -> zipfile.ZipFile:

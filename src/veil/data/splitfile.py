@@ -10,15 +10,19 @@ from numpy import ndarray
 
 from veil.data.faces import Enrolment, FaceSet
 from veil.data.header import Columns, Header, Stamps, packed, read_columns, read_header, unpacked
+from veil.data.inventory import read_inventory
 from veil.errors import InputError
 
 
 def write_split(folder: Path, enrolment: Enrolment, sources: Stamps) -> None:
-    """Write `split.npz` (the columns), `split.json` (checksum, counts, formats, sources ...), `quarantine.csv`."""
+    """Write `split.npz` (the columns), `split.json` (checksum, counts, formats, sources ...), `inventory.json` and
+    `quarantine.csv`.
+    """
     columns = to_columns(enrolment)
     np.savez_compressed(folder / "split.npz", **columns)  # type: ignore[arg-type]
     header = Header(columns_digest(columns), counts(enrolment), sources, enrolment.formats, enrolment.unlabelled)
     header.write(folder)
+    enrolment.inventory.write(folder)
     with (folder / "quarantine.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("key", "reason"))
@@ -35,7 +39,8 @@ def read_split(folder: Path, cache: Path, seed: int) -> Enrolment:
         unreadable = {row["key"]: row["reason"] for row in csv.DictReader(file)}
     gallery, probes = (_faces(columns, part, cache / "crops", seed) for part in ("gallery", "probes"))
     people, not_found, by_box = (unpacked(columns[name]) for name in ("people", "not_found", "by_box"))
-    return Enrolment(people, gallery, probes, not_found, by_box, unreadable, header.formats, header.unlabelled)
+    said = header.formats, header.unlabelled, read_inventory(folder)
+    return Enrolment(people, gallery, probes, not_found, by_box, unreadable, *said)
 
 
 def checksum(enrolment: Enrolment) -> str:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 
 from veil.data.faces import FaceSet, Side, moved
 from veil.evaluation.material import BATCH, Material, attempt, clear_comparison
@@ -15,7 +14,8 @@ from veil.faces.pictures import as_saved
 from veil.metrics.identification import Comparison
 from veil.metrics.intervals import Interval
 from veil.metrics.measure import CHANCE, CONTROL, Figure
-from veil.recognizers.weights import write_state
+from veil.recognizers.weights import read_state, write_state
+from veil.storage.faults import blamed
 from veil.storage.fingerprint import code, digest, settings
 from veil.types import Embeddings, Images, Inpainter, Masks, view_box
 
@@ -81,8 +81,9 @@ def _embeddings(
                     parts.append(material.recognizers[judge](painted).cpu())
                 advance(len(batch.keys))
         for judge, parts in seen.items():
-            write_state({"embeddings": torch.cat(parts)}, paths[judge])
-    return {judge: load_file(path)["embeddings"] for judge, path in paths.items()}
+            with blamed(paths[judge].parent):
+                write_state({"embeddings": torch.cat(parts)}, paths[judge])
+    return {judge: read_state(path, "cache")["embeddings"] for judge, path in paths.items()}
 
 
 def _path(judge: str, inpainter: Any, cache: str, faces: FaceSet) -> Path:

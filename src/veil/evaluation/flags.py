@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from veil.data.inventory import Inventory
 from veil.evaluation.results import Flag
 from veil.metrics.identification import RANKS
 from veil.metrics.image import COVERAGE
@@ -39,6 +40,7 @@ def raise_flags(
     smallest: bool = False,
     formats: Sequence[str] = (),
     missing: int = 0,
+    inventory: Inventory | None = None,
 ) -> list[Flag]:
     """One flag for each assumption that failed.
 
@@ -56,6 +58,7 @@ def raise_flags(
         smallest: each face has its own ratio, and `ratio` is the most.
         formats: of the photos' files.
         missing: probes of which the set has no picture; they are not among `faces`.
+        inventory: photos of several people, and the same picture twice.
 
     """
     flags = []
@@ -102,6 +105,19 @@ def raise_flags(
     if len(formats) > 1:
         text = f"mixed image formats ({', '.join(formats)}): compression may tell people apart"
         flags.append(Flag("mixed image formats", text))
+    if inventory and inventory.leaks:
+        twin = inventory.leaks[0]
+        text = (
+            f"{len(inventory.leaks)} probes show the same picture as an enrolled photo ({twin.one} and {twin.other} "
+            "first): they are recognised whatever their faces"
+        )
+        flags.append(Flag("twins", text))
+    if inventory and inventory.undecided:
+        text = (
+            f"{len(inventory.undecided)} photos show several faces and nothing tells whose is meant: the largest near "
+            f"the middle is taken: {', '.join(inventory.undecided[:5])}"
+        )
+        flags.append(Flag("several faces", text))
     if not_found:
         text = f"no face found in {len(not_found)} photos, which are left out: {', '.join(not_found[:5])}"
         flags.append(Flag("no face found", text))

@@ -17,6 +17,7 @@ Box = Float[ndarray, "4"]  # left, top, right, bottom in pixels
 Points = Float[ndarray, "5 2"]
 
 SMALLEST, LARGEST = 20, 2048  # px: MTCNN's smallest face; longer side of what it is shown, which bounds its memory
+BESIDE, OTHERS = 1 / 3, 3  # side of a face that may be meant beside the main one, as a share of its side; how many
 CENTRE_WEIGHT = 2.0  # facenet-pytorch's: box area minus this times the squared offset from the photo's centre
 
 # Mean geometry of LFW's faces, as shares of the field's side; the field is the square that inpainters repaint.
@@ -50,11 +51,17 @@ def face_detector() -> MTCNN:
 
 
 def find_faces(photos: Sequence[Pixels], detector: MTCNN) -> list[Found | None]:
-    """The main face of each photo: the largest box near the centre, `None` where MTCNN finds no face.
+    """The main face of each photo: the largest box near the centre, `None` where MTCNN finds no face."""
+    return [faces[0] if faces else None for faces in every_face(photos, detector)]
+
+
+def every_face(photos: Sequence[Pixels], detector: MTCNN) -> list[list[Found]]:
+    """The faces of each photo that may be meant: the main one, then at most `OTHERS` whose landmarks are plausible and
+    whose boxes are not small beside its box, the largest first.
 
     Photos of one size go through the detector in one batch, those above `LARGEST` reduced.
     """
-    found: list[Found | None] = [None] * len(photos)
+    found: list[list[Found]] = [[] for _ in photos]
     by_size: dict[tuple[int, ...], list[int]] = {}
     for index, photo in enumerate(photos):
         by_size.setdefault(photo.shape, []).append(index)
@@ -67,9 +74,20 @@ def find_faces(photos: Sequence[Pixels], detector: MTCNN) -> list[Found | None]:
         for index, boxes, points in zip(indices, candidates, landmarks, strict=True):
             if boxes is not None:
                 every = np.asarray(boxes, np.float32) / scale  # not a double's last bits, which vary
-                main = _main_face(every, photos[index].shape)
-                found[index] = Found(every[main], np.asarray(points[main], np.float32) / scale)
+                faces = [Found(box, np.asarray(at, np.float32) / scale) for box, at in zip(every, points, strict=True)]
+                main = faces.pop(_main_face(every, photos[index].shape))
+                found[index] = [main, *_others(main, faces)]
     return found
+
+
+def _others(main: Found, faces: Sequence[Found]) -> list[Found]:
+    least = BESIDE**2 * _area(main.box)
+    others = [face for face in faces if _area(face.box) >= least and plausible(face)]
+    return sorted(others, key=lambda face: -_area(face.box))[:OTHERS]
+
+
+def _area(box: Box) -> float:
+    return float(np.prod(box[2:] - box[:2]))
 
 
 def _reduced(photo: Pixels, scale: float) -> Pixels:

@@ -10,9 +10,10 @@ from facenet_pytorch import MTCNN
 from PIL import Image
 
 from veil.errors import InputError
-from veil.faces.align import Pixels, crop_face, face_detector, find_faces, plausible
+from veil.faces.align import Pixels, crop_face, every_face, face_detector, plausible
 from veil.faces.decode import Photo, Unreadable, decode, image_format, read_photo
 from veil.storage.atomic import whole
+from veil.storage.faults import blamed
 from veil.storage.fingerprint import code, digest, versions
 from veil.storage.locks import locked
 from veil.storage.progress import Stages
@@ -25,6 +26,7 @@ class Crops(NamedTuple):
     by_box: list[str]  # keys of photos whose landmarks cannot be right: their crops follow the detector's box
     unreadable: dict[str, str]  # key -> why it is no photo
     formats: set[str]  # of the files: JPEG, PNG ...
+    others: dict[str, list[Path]]  # key -> crops of further faces of the photo that may be meant
 
 
 def align(photos: Sequence[Photo], cache: Path, stages: Stages, on_error: str = "raise") -> Crops:
@@ -34,7 +36,7 @@ def align(photos: Sequence[Photo], cache: Path, stages: Stages, on_error: str = 
     Raises InputError for a photo that cannot be read, unless `on_error` is `skip`.
     """
     aligner = Aligner(cache, stages)
-    crops = Crops([], [], {}, aligner.formats)
+    crops = Crops([], [], {}, aligner.formats, {})
     with stages.bar("photos", len(photos), "photos") as advance:
         for photo in photos:
             try:
@@ -48,6 +50,9 @@ def align(photos: Sequence[Photo], cache: Path, stages: Stages, on_error: str = 
             crops.paths.append(path)
             if path is not None and path.with_suffix(".box").exists():
                 crops.by_box.append(photo.key)
+            if path is not None and path.with_suffix(".others").exists():
+                names = path.with_suffix(".others").read_text().split()
+                crops.others[photo.key] = [cache / name[:2] / f"{name}.png" for name in names]
             advance(1)
     return crops
 
@@ -73,24 +78,29 @@ class Aligner:
             pixels = decode(content)
             with self.stages.clock("align"), locked(self.cache / ".lock"):
                 if not done(path):
-                    self._make(pixels, path)
+                    self._make(content, pixels, path)
         return path if path.exists() else None
 
-    def _make(self, pixels: Pixels, path: Path) -> None:
-        path.parent.mkdir(exist_ok=True)
-        (face,) = find_faces([pixels], self.detector)
-        if face is None:
-            path.with_suffix(".none").touch()
-        else:
-            if not plausible(face):
+    def _make(self, content: bytes, pixels: Pixels, path: Path) -> None:
+        """The main face's crop last: it says that the photo was looked at."""
+        (faces,) = every_face([pixels], self.detector)
+        paths = [path, *(crop_path(self.cache, content, face) for face in range(1, len(faces)))]
+        with blamed(self.cache):
+            path.parent.mkdir(exist_ok=True)
+            if not faces:
+                path.with_suffix(".none").touch()
+            if faces and not plausible(faces[0]):
                 path.with_suffix(".box").touch()
-            with whole(path) as partial:
-                Image.fromarray(crop_face(pixels, face)).save(partial)
+            if len(faces) > 1:
+                path.with_suffix(".others").write_text("\n".join(other.stem for other in paths[1:]))
+            for face, place in reversed(list(zip(faces, paths, strict=False))):  # where there is no face, no crop
+                with whole(place) as partial:
+                    Image.fromarray(crop_face(pixels, face)).save(partial)
 
 
-def crop_path(cache: Path, content: bytes) -> Path:
-    """Where the crop of a photo file lies, now or later."""
-    name = hashlib.blake2b(content, digest_size=16, person=alignment()).hexdigest()
+def crop_path(cache: Path, content: bytes, face: int = 0) -> Path:
+    """Where the crop of a photo file lies, now or later; `face` is its number in `every_face`, 0 the main one's."""
+    name = hashlib.blake2b(content, digest_size=16, person=alignment(), salt=bytes([face])).hexdigest()
     return cache / name[:2] / f"{name}.png"
 
 

@@ -1,5 +1,6 @@
 """From an image file of any kind to upright 8-bit RGB."""
 
+import functools
 import io
 import struct
 import warnings
@@ -15,7 +16,9 @@ from numpy import ndarray
 from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.Image import Transpose
 
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # none of which starts another program
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP", "AVIF")  # none of which starts another program
+HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")  # brands of phones' photos
+INSTALL_HEIF = "photos in HEIC need `pip install 'veil[heif]'`"
 MAX_BYTES = 2**28  # of one file: more is an attack or a mistake, not a photo
 MAX_PIXELS = 100_000_000
 BACKGROUND = "white"  # behind transparent pixels
@@ -70,9 +73,12 @@ def read_photo(read: Callable[[], bytes]) -> bytes:
 
 
 def image_format(content: bytes) -> str:
-    """`JPEG`, `PNG` ..., by what the file holds, whatever its name says. Raises Unreadable."""
+    """`JPEG`, `PNG` ..., by what the file holds, whatever its name says. Raises Unreadable.
+
+    `MPO` is a JPEG with further pictures behind the first, as phones write for a preview or the depth.
+    """
     with _opened(content) as image:
-        return str(image.format)
+        return "JPEG" if image.format == "MPO" else str(image.format)
 
 
 def decode(content: bytes) -> UInt8[ndarray, "h w 3"]:
@@ -90,15 +96,28 @@ def decode(content: bytes) -> UInt8[ndarray, "h w 3"]:
         return np.array(pixels if turn is None else pixels.transpose(turn))
 
 
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """What can be read on this machine: HEIC is a package of its own."""
+    try:
+        from pillow_heif import register_heif_opener
+    except ModuleNotFoundError:
+        return FORMATS
+    register_heif_opener(thumbnails=False)
+    return (*FORMATS, "HEIF")
+
+
 @contextmanager
 def _opened(content: bytes) -> Iterator[Image.Image]:
     """The image; what goes wrong while inside is Unreadable."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about metadata, which is not used, and size, which is checked here
-            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            with Image.open(io.BytesIO(content), formats=_formats()) as image:
                 yield image
     except UnidentifiedImageError as error:  # whose message is the address of a buffer
+        if content[4:8] == b"ftyp" and content[8:12] in HEIC and "HEIF" not in _formats():
+            raise Unreadable(INSTALL_HEIF) from error
         raise Unreadable(f"not one of {', '.join(FORMATS)}, or damaged at its start") from error
     except DAMAGED as error:
         raise Unreadable(f"{type(error).__name__}: {error}") from error

@@ -11,6 +11,7 @@ import torch
 
 from veil.recognizers.whitebox import WhiteBox
 from veil.storage.atomic import whole
+from veil.storage.faults import blamed
 from veil.storage.fingerprint import digest
 from veil.storage.networks import network_of
 from veil.types import Faces, Scores, pick
@@ -48,7 +49,7 @@ class CachedScores:
         scores = self.masker(pick(faces, missing), recognizer).cpu()
         if time.perf_counter() - start >= WORTH * len(missing):
             for index, values in zip(missing, scores.numpy(), strict=True):
-                with whole(paths[index]) as partial:
+                with blamed(self.folder), whole(paths[index]) as partial:
                     np.save(partial, values)
         return scores
 

@@ -12,6 +12,7 @@ from scipy.stats import t
 from veil.errors import InputError
 from veil.metrics.intervals import LEVEL, Interval, end_interval
 from veil.metrics.verification import GATHERED, Pairs
+from veil.storage.text import text_of
 from veil.types import Embeddings
 
 
@@ -36,13 +37,14 @@ def read_pairs(path: Path) -> list[NamedPair]:
 
     Raises InputError where the file is not that.
     """
-    rows = [line.split() for line in path.read_text().splitlines() if line.strip()]
-    if not rows or not all(field.isdigit() for field in rows[0]) or len(rows[0]) not in (1, 2):
+    lines = text_of(path.read_bytes(), f"task.pairs: {path}").splitlines()
+    rows = [line.split() for line in lines if line.strip()]
+    if not rows or not all(field.isdecimal() for field in rows[0]) or len(rows[0]) not in (1, 2):
         raise InputError(f"task.pairs: {path} must begin with the number of folds and of pairs, as LFW's pairs.txt")
     folds, each = (int(field) for field in ["1", *rows[0]][-2:])
     pairs = []
     for number, row in enumerate(rows[1:]):
-        if len(row) not in (3, 4) or not (row[1] + row[-1]).isdigit():
+        if len(row) not in (3, 4) or not (row[1] + row[-1]).isdecimal():
             raise InputError(f"task.pairs: {path} must have `name m n` or `name m name n`, got {' '.join(row)!r}")
         left, right = _key(row[0], row[1]), _key(row[-2] if len(row) == 4 else row[0], row[-1])
         pairs.append(NamedPair(left, right, len(row) == 3, number // (2 * each)))

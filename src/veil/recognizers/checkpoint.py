@@ -73,7 +73,9 @@ def read_checkpoint(place: str | Path) -> Checkpoint:
             f"recognizer.checkpoint must be a folder that task=finetune made, or the .safetensors file in it with its "
             f".json beside it, got {str(place)!r}"
         )
-    return Checkpoint(path, read_state(path), json.loads(path.with_suffix(".json").read_text()))
+    return Checkpoint(
+        path, read_state(path, "recognizer.checkpoint"), json.loads(path.with_suffix(".json").read_text())
+    )
 
 
 def changed(before: State, after: State) -> State:

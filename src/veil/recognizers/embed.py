@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from veil.data.faces import Enrolment, FaceSet, join
+from veil.storage.faults import blamed
 from veil.storage.locks import locked
 from veil.storage.networks import network_of
 from veil.storage.progress import Stages
@@ -73,7 +74,9 @@ class Embedder:
     def _add(self, faces: FaceSet, todo: Mapping[str, int]) -> None:
         if todo:
             images = join([faces[index] for index in todo.values()]).images
-            self.store.append(list(todo), self._vectors(images.to(self.device)).cpu())
+            vectors = self._vectors(images.to(self.device)).cpu()
+            with blamed(self.store.folder):
+                self.store.append(list(todo), vectors)
 
     def _vectors(self, images: Images) -> Float[Tensor, "b d"]:
         network = self.network.to(self.device)

@@ -42,14 +42,15 @@ class FaceNet(nn.Module):
         elif weights in sources.DOWNLOADS:
             state = sources.downloaded_facenet(weights)
         elif Path(weights).suffix in (".pt", ".pth", ".safetensors"):
-            state = sources.read_state(weights)
+            state = sources.read_state(weights, "recognizer.weights")
         else:
             raise ValueError(
                 f"recognizer.weights must be packaged, {', '.join(sources.DOWNLOADS)} or a .pt/.safetensors file, "
                 f"got {weights!r}"
             )
         self.network = InceptionResnetV1()
-        self.network.load_state_dict({name: value for name, value in state.items() if not name.startswith("logits.")})
+        own = {name: value for name, value in state.items() if not name.startswith("logits.")}
+        sources.lay(own, self.network, f"recognizer.weights={weights} are not of facenet-pytorch's InceptionResnetV1")
         self.requires_grad_(False).eval()
         self.checkpoint = None if checkpoint is None else self._tuned(weights, checkpoint)
 

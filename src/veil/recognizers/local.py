@@ -9,7 +9,7 @@ from torchvision import models
 
 from veil.errors import InputError
 from veil.recognizers.normalize import Normalize
-from veil.recognizers.weights import State, read_state
+from veil.recognizers.weights import lay, read_state
 from veil.types import Embeddings, Images, view
 
 FACENET = "inception_resnet_v1"
@@ -52,7 +52,7 @@ class Local(nn.Module):
         self.network = build(architecture, embedding)
         if architecture == FACENET:  # its classifier of the people it was trained on is no part of it
             state = {name: value for name, value in state.items() if not name.startswith("logits.")}
-        _load(self.network, state, weights, architecture)
+        lay(state, self.network, f"weights={weights} are not of architecture={architecture} with its embedding")
         size = {"architecture": architecture, "input_size": input_size}
         self.preprocessing: dict[str, object] = {**size, **self.normalize.preprocessing}
         self.requires_grad_(False).eval()
@@ -79,20 +79,3 @@ def build(architecture: str, embedding: int) -> nn.Module:
             f"architecture must be {FACENET} or a torchvision model ({', '.join(known[:4])}, ...), got {architecture!r}"
         )
     return models.get_model(architecture, weights=None, num_classes=embedding)
-
-
-def _load(network: nn.Module, state: State, weights: str, architecture: str) -> None:
-    wanted = network.state_dict()
-    names = [f"{name} missing" for name in wanted if name not in state]
-    names += [f"{name} unknown" for name in state if name not in wanted]
-    names += [
-        f"{name} is {tuple(state[name].shape)}, not {tuple(value.shape)}"
-        for name, value in wanted.items()
-        if name in state and state[name].shape != value.shape
-    ]
-    if names:
-        raise InputError(
-            f"weights={weights} are not of architecture={architecture} with its embedding: {'; '.join(names[:3])}"
-            f"{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
-        )
-    network.load_state_dict(state)

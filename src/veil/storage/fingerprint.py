@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from veil.errors import InputError
+from veil.storage.faults import blamed
 from veil.storage.packages import packaged_model
 
 # Settings that change where, how fast or how loudly something goes, never what comes out. The kind of device
@@ -44,7 +45,7 @@ DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 def digest(value: Any, size: int = 16) -> str:
     """Hexadecimal digest of `size` bytes of anything that JSON can hold; mappings in any order, 3 and 3.0 alike."""
     text = json.dumps(_plain(value), sort_keys=True, ensure_ascii=False)
-    return hashlib.blake2b(text.encode(), digest_size=size).hexdigest()
+    return hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=size).hexdigest()
 
 
 def _plain(node: Any) -> Any:
@@ -146,10 +147,11 @@ class Memo:
     """Digests of files that are read again only when the file system says that they have changed."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.lock = threading.Lock()
-        self.table = sqlite3.connect(folder / "digests.sqlite", timeout=60, check_same_thread=False)
-        with self.lock, self.table:
+        self.folder, self.lock = folder, threading.Lock()
+        with blamed(folder), self.lock:
+            folder.mkdir(parents=True, exist_ok=True)
+            self.table = sqlite3.connect(folder / "digests.sqlite", timeout=60, check_same_thread=False)
+        with blamed(folder), self.lock, self.table:
             self.table.execute("CREATE TABLE IF NOT EXISTS digests (path TEXT PRIMARY KEY, stamp TEXT, digest TEXT)")
 
     def __call__(self, path: Path) -> str:
@@ -163,7 +165,7 @@ class Memo:
         with path.open("rb") as file:
             while block := file.read(BLOCK):
                 found.update(block)
-        with self.lock, self.table:
+        with blamed(self.folder), self.lock, self.table:
             self.table.execute("REPLACE INTO digests VALUES (?, ?, ?)", (name, now, found.hexdigest()))
         return found.hexdigest()
 

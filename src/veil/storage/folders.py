@@ -14,6 +14,7 @@ from typing import Any, TextIO
 from omegaconf import OmegaConf
 
 from veil.errors import InputError
+from veil.storage.faults import blamed
 from veil.storage.fingerprint import digest, unlike
 from veil.storage.progress import console
 
@@ -27,11 +28,9 @@ BOOLS = ("found", "unchanged")
 
 def opened_lock(outputs: Path, name: str, knob: str = "outputs") -> TextIO:
     """A lock file below `outputs`. Raises InputError where it cannot be written."""
-    try:
+    with blamed(outputs, knob):
         (outputs / ".locks").mkdir(parents=True, exist_ok=True)
         return (outputs / ".locks" / (name if len(name) < 200 else digest(name))).open("w")
-    except OSError as error:
-        raise InputError(f"{knob}: {outputs} cannot be written ({error.strerror})") from error
 
 
 class RunFolder:
@@ -91,7 +90,8 @@ class RunFolder:
         """
         with opened_lock(self.outputs, "-".join(self.path.relative_to(self.outputs).parts), self.knob) as lock:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+                with blamed(self.outputs, self.knob):
+                    fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError as error:
                 raise InputError(f"{self.knob}: another process is making {self.path}") from error
             yield

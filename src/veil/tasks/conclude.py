@@ -68,6 +68,7 @@ def conclude(
         training=training,
         people=len(set(evaluation.probes.identities)),
         formats=enrolment.formats,
+        inventory=enrolment.inventory,
         missing=missing,
     )
     write_manifest(folder, rows)

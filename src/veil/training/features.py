@@ -17,6 +17,7 @@ from veil.metrics.identification import Comparison
 from veil.recognizers.embed import BATCH
 from veil.recognizers.facenet import FaceNet
 from veil.storage.atomic import whole
+from veil.storage.faults import blamed
 from veil.storage.fingerprint import code, digest
 from veil.storage.networks import network_of
 from veil.storage.progress import Stages
@@ -108,7 +109,6 @@ def features(
     paths = [folder / f"{_address(trunk, pictures, chunk)}.npy" for chunk in rows]
     missing = [(chunk, path) for chunk, path in zip(rows, paths, strict=True) if not path.exists()]
     if missing:
-        folder.mkdir(parents=True, exist_ok=True)
         with stages.bar(label, sum(len(chunk) for chunk, _ in missing)) as advance:
             for chunk, path in missing:
                 _write(recognizer, pictures, chunk, path)
@@ -135,7 +135,7 @@ def _address(trunk: str, pictures: Pictures, rows: range) -> str:
 def _write(recognizer: nn.Module, pictures: Pictures, rows: range, path: Path) -> None:
     batches = [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
     seen = [see(recognizer, [torch.stack([pictures[row] for row in batch])]) for batch in batches]
-    with whole(path) as partial:
+    with blamed(path.parent), whole(path) as partial:
         np.save(partial, torch.cat([part.features for part in seen]).cpu().numpy())
 
 
