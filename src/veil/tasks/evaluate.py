@@ -9,6 +9,7 @@ from veil.anonymization.matching import match
 from veil.config import Config
 from veil.data.header import read_header, read_keys
 from veil.evaluation.results import read_results
+from veil.report.published import unlogged
 from veil.report.tables import metrics_table
 from veil.storage.addresses import evaluation_folder, foreign_folder, set_folder, split_folder
 from veil.storage.folders import RunFolder
@@ -18,14 +19,19 @@ from veil.storage.progress import console
 def evaluate(config: Config) -> Path:
     """Make the run's folder, or find it; print its figures."""
     run = finished(config)
+    logged = run is not None and not unlogged(run.path, config.logger)
+    if not logged and "wandb" in config.logger["_target_"]:
+        import wandb  # noqa: F401  (loaded after torch, it looks at every module of it, for 3 s)
     if run is None:
-        if "wandb" in config.logger["_target_"]:  # loaded after torch, it looks at every module of it, for 3 s
-            import wandb  # noqa: F401
         from veil.tasks.measure import made_evaluation
 
         run = made_evaluation(config)
     else:
         console.print(f"Found the finished run in {run.path}", soft_wrap=True)
+        if not logged:
+            from veil.tasks.publish import log_found
+
+            log_found(config, run, run_name(config))
     results = read_results(run.path)
     console.print(metrics_table(results))
     for flag in results.flags:
@@ -35,6 +41,12 @@ def evaluate(config: Config) -> Path:
     console.print(f"Results:  {run.path.parent / 'probes' / 'results'}", soft_wrap=True)
     console.print(f"Report:   {run.path / 'report.html'}", soft_wrap=True)
     return run.path
+
+
+def run_name(config: Config) -> str:
+    """What loggers call the run; the folder of another tool's pictures has a private name."""
+    choices = config.choices
+    return f"{choices.masker}-{choices.inpainter}-{config.ratio:g}" if config.anonymized is None else "another-tool"
 
 
 def finished(config: Config) -> RunFolder | None:

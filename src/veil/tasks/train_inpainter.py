@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,13 @@ from veil.errors import InputError
 from veil.faces.crops import alignment
 from veil.inpainters.pipeline import quiet
 from veil.storage.atomic import whole
+from veil.storage.folders import RunFolder
 from veil.storage.networks import weights_of
 from veil.storage.packages import packaged_model
 from veil.storage.progress import console
 from veil.tasks.fields import cut_fields
 from veil.tasks.fit import is_helper, quiet_lightning
+from veil.tasks.publish import tracked
 from veil.training.adversary import ADVERSARY_SHAPES, AdversarialTraining
 from veil.training.autoencoder import AutoencoderTraining, StemFeatures, new_autoencoder, whiten
 from veil.training.callbacks import Average, Keep, Pace, SampleGrid
@@ -267,7 +269,6 @@ def _fit(
     """Train until steps or a clock end it, and leave the module with the weights that are to be kept."""
     config, folder = run.config, run.folder / name
     last = folder / "last.ckpt"
-    logger = instantiate(config.logger)(name=f"{config.choices.data}-{name}")
     settings = {
         "val_check_interval": run.recipe.validate_every,
         "check_val_every_n_epoch": None,
@@ -277,10 +278,13 @@ def _fit(
         "enable_progress_bar": True,
         "benchmark": True,  # of convolutions on a GPU: every batch has the same shape
         "callbacks": [*callbacks, Keep(last, run.recipe.checkpoint_minutes)],
-        "logger": [CSVLogger(folder, name="curves"), *([logger] if logger else [])],
     }
-    trainer = instantiate(config.trainer, **settings | options)
-    trainer.fit(module, data, ckpt_path=last if last.exists() else None, weights_only=False)
+    place = folder.relative_to(config.outputs)
+    stage = RunFolder(config.outputs, place, asdict(config), {"outputs": str(run.folder.resolve())})
+    with tracked(config, stage, f"{config.choices.data}-{name}", publishes=False) as logger:
+        loggers = [CSVLogger(folder, name="curves"), *([logger] if logger else [])]
+        trainer = instantiate(config.trainer, **settings | options, logger=loggers)
+        trainer.fit(module, data, ckpt_path=last if last.exists() else None, weights_only=False)
     module.load_state_dict(torch.load(last, map_location="cpu", weights_only=False)["state_dict"])
     if torch.distributed.is_initialized():  # the helpers are done; what follows runs on one device
         torch.distributed.destroy_process_group()
