@@ -52,7 +52,7 @@ def values(items: Any) -> dict[str, Any]:
 
 
 class OfflineRun:
-    """What was logged: `config`, `steps` and `history` (by name), `summary`, `files`, `exit_code`, and the run's own record."""
+    """What was logged: `steps` and `history` (the same, by name), `config`, `summary`, `files`, `exit_code`, `run`."""
 
     def __init__(self, folder: Path) -> None:
         (path,) = folder.glob("*.wandb")

@@ -9,9 +9,12 @@ from pytorch_lightning.loggers import CSVLogger, Logger
 
 from veil.evaluation.results import read_results
 from veil.report.knobs import flat, without_paths
+from veil.report.names import logged_name, logged_names
 from veil.report.shown import log_faces, log_pictures
 from veil.report.tracking import VeilWandb, say
 from veil.storage.folders import RunFolder
+
+ANOTHER = "another tool"
 
 
 def csv_logger(
@@ -31,7 +34,7 @@ def log_config(logger: Logger, config: Mapping[str, Any]) -> None:
     """Log a flat config without paths."""
     knobs = without_paths(flat(config))
     if knobs.get("anonymized"):
-        knobs["choices/masker"] = "another tool"  # else its folder's name
+        knobs["choices/masker"] = ANOTHER  # else its folder's name
     logger.log_hyperparams(knobs)
 
 
@@ -39,12 +42,42 @@ def publish(logger: Logger, run: RunFolder) -> None:
     """Log what a complete run found: every figure with its interval, results, and what else the logger may have."""
     results = read_results(run.path)
     figures = {name: figure.interval._asdict() for name, figure in results.measured.items()}
-    logger.log_metrics(flat(figures) | {"flags": len(results.flags)})
+    ratio = {"ratio": run.config["ratio"]} if run.config.get("ratio") else {}  # across, in W&B's curves
+    logger.log_metrics(flat(figures) | ratio | {"flags": len(results.flags)})
     if isinstance(logger, VeilWandb):
         log_pictures(logger, run.path)
         log_faces(logger, run.path, results)
         logger.experiment.summary["flag_kinds"] = [flag.kind for flag in results.flags]  # a sentence may name a person
         _log_confusions(logger, run)
+
+
+def publish_sweep(logger: VeilWandb, folder: Path) -> None:
+    """Log the table over a sweep's runs, and its pictures: no folder, no sentence of a flag, no path."""
+    import wandb
+
+    with (folder / "summary.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    columns = [name for name in rows[0] if name not in ("folder", "flags")]
+    table = wandb.Table(columns=list(logged_names(columns).values()))
+    for row in rows:
+        table.add_data(*(_cell(name, row) for name in columns))
+    logger.experiment.log({"summary": table})
+    if any(row["inpainter"] == ANOTHER for row in rows):  # whose folders' names are in the pictures' legends
+        return
+    for path in sorted(folder.glob("*.png")):
+        logger.log_image(logged_name(f"pictures/{path.stem}"), [str(path)])
+
+
+def _cell(name: str, row: Mapping[str, str]) -> float | str | None:
+    """A number where the column has numbers; a masker without the paths among its knobs."""
+    if name == "masker":
+        if row["inpainter"] == ANOTHER:
+            return ANOTHER  # else its folder's name
+        parts = (part.rpartition("=") for part in row[name].split(" "))
+        return " ".join(knob + equals + str(without_paths({"": value})[""]) for knob, equals, value in parts)
+    if name in ("data", "recognizer", "inpainter"):
+        return row[name]
+    return float(row[name]) if row[name] else None
 
 
 def close(logger: Logger, *, failed: bool = False) -> dict[str, Any]:

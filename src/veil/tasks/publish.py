@@ -2,14 +2,16 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
+from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger
 
 from veil.config import Config
-from veil.report.loggers import close, log_config, publish
+from veil.report.loggers import close, log_config, publish, publish_sweep
 from veil.report.published import logged_at, note
 from veil.report.tracking import VeilWandb, connection, failures, first_line, say
 from veil.storage.fingerprint import digest
@@ -58,6 +60,24 @@ def log_found(config: Config, run: RunFolder, name: str) -> None:
     if before is None or (before.get("again") and not connection()[1]):
         with tracked(config, run, name):
             pass
+
+
+def log_sweep(config: DictConfig, folder: Path) -> None:
+    """Log a sweep's table and pictures as one W&B run in its group.
+
+    Args:
+        config: what Hydra hands to a callback.
+        folder: the sweep's own.
+
+    """
+    if not (folder / "summary.csv").exists():  # no run has ended well
+        return
+    make = instantiate(config.logger)
+    address = digest(["sweep", str(folder.resolve())], 8)
+    with _forgiven():
+        logger = make(name=folder.name, id=address, group=folder.name, job_type="sweep")
+        publish_sweep(logger, folder)
+        close(logger)
 
 
 def sweep_folder() -> str | None:
