@@ -1,6 +1,7 @@
 """What leaves the machine."""
 
 import csv
+import json
 import re
 import shutil
 import socket
@@ -77,6 +78,15 @@ def test_the_offline_file_holds_everything_but_originals_names_and_paths(
     pictures = {content(path) for path in (run.folder / "files").rglob("*.png")}
     originals = {content(done / row["original"]) for row in rows}
     assert (originals <= pictures) if asked else not (originals & pictures)
+    (artifact,) = [record.artifact for record in run.records if record.artifact.type == "results"]
+    assert json.loads(artifact.metadata)["set"] == done.parent.name
+    files = {entry.path: Path(entry.local_path) for entry in artifact.manifest.contents}
+    found = json.loads(files["metrics.json"].read_text())
+    assert found["figures"] == json.loads((done / "metrics.json").read_text())["figures"]
+    with files["manifest.csv"].open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert not {"key", "person", "predicted", "predicted_clear", "original", "mask", "result", "seed"} & set(lines[0])
+    assert [int(line["label"]) for line in lines] == [row["label"] for row in rows]
     for part in sent(run):
         for secret in ("Alice_Smith", "Private_Folder", str(tmp_path), str(Path.home()), socket.gethostname() + '"'):
             assert secret.encode() not in part
@@ -91,7 +101,8 @@ def sent(run: OfflineRun) -> Iterator[bytes]:
     """Everything that `wandb sync` sends, as bytes."""
     for record in run.records:
         for entry in record.artifact.manifest.contents if record.HasField("artifact") else ():
-            entry.local_path = ""  # where the file is taken from; not sent
+            yield Path(entry.local_path).read_bytes()
+            entry.local_path = ""  # where the file is taken from is not sent
         yield record.SerializeToString()
     for path in (run.folder / "files").rglob("*"):
         if path.is_file():

@@ -83,7 +83,7 @@ class OfflineRun:
 
     def table(self, name: str) -> list[dict[str, Any]]:
         """The rows of the last table of this name."""
-        told = json.loads((self.folder / "files" / self.history[name][-1]["path"]).read_text())
+        told = json.loads((self.folder / "files" / self.history[f"{name}/path"][-1]).read_text())
         return [dict(zip(told["columns"], row, strict=True)) for row in told["data"]]
 
 

@@ -1,6 +1,7 @@
-"""A W&B workspace and report over runs, as objects of `wandb_workspaces`; every figure by the name that it is logged by."""
+"""A W&B workspace and report over runs, by `wandb_workspaces`; every figure has the name that it is logged by."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import wandb_workspaces.reports.v2 as wr
 import wandb_workspaces.workspaces as ws
@@ -16,6 +17,7 @@ MASKER = wr.Config("choices/masker")
 KNOBS = ("choices/masker", "ratio", "cells", "choices/inpainter", "choices/recognizer", "seed")
 TITLE = "Veil: what is left of whom, and what it cost"
 PINNED = ("config:choices/masker.value", "config:ratio.value", "summary:privacy/worst/rank1/value", "summary:flags")
+Panels = dict[str, list[Any]]  # by what they show
 WIDE, HALF, HIGH = 24, 12, 10
 
 
@@ -24,7 +26,7 @@ def figure(measure: Measure, subject: str = "") -> str:
     return f"{logged_name(name_of(measure, subject))}/value"
 
 
-def sections(whitebox: str, judges: Sequence[str]) -> dict[str, list[wr.Panel]]:
+def sections(whitebox: str, judges: Sequence[str]) -> Panels:
     """The panels, by what they show.
 
     Args:
@@ -66,7 +68,7 @@ def sections(whitebox: str, judges: Sequence[str]) -> dict[str, list[wr.Panel]]:
         for place, (subject, name) in enumerate(zip(subjects, ranks, strict=True))
     ]
     live = [
-        wr.LinePlot(title=title, x="Relative Time", y=[name], layout=_at(place))
+        wr.LinePlot(title=title, x="RelativeTime(Process)", y=[name], layout=_at(place))
         for place, (title, name) in enumerate(
             (("faces done", "live/faces_done"), ("faces a second", "live/faces_a_second"))
         )
@@ -81,7 +83,7 @@ def sections(whitebox: str, judges: Sequence[str]) -> dict[str, list[wr.Panel]]:
     }
 
 
-def workspace(project: str, entity: str, panels: dict[str, list[wr.Panel]]) -> ws.Workspace:
+def workspace(project: str, entity: str, panels: Panels) -> ws.Workspace:
     """A view of the project with a section for each part."""
     return ws.Workspace(
         entity=entity,
@@ -92,9 +94,9 @@ def workspace(project: str, entity: str, panels: dict[str, list[wr.Panel]]) -> w
     )
 
 
-def report(project: str, entity: str, panels: dict[str, list[wr.Panel]]) -> wr.Report:
+def report(project: str, entity: str, panels: Panels) -> wr.Report:
     """A page with a heading and a grid for each part."""
-    blocks: list[wr.interface.Block] = []
+    blocks: list[Any] = []
     for name, part in panels.items():
         runs = wr.Runset(entity=entity, project=project, name="evaluations", filters="JobType = 'evaluate'")
         blocks += [wr.H2(text=name), wr.PanelGrid(runsets=[runs], panels=part)]

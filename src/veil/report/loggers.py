@@ -8,6 +8,7 @@ from typing import Any
 from pytorch_lightning.loggers import CSVLogger, Logger
 
 from veil.evaluation.results import read_results
+from veil.report.artifacts import log_artifacts
 from veil.report.knobs import flat, without_paths
 from veil.report.names import logged_name, logged_names
 from veil.report.shown import log_faces, log_pictures
@@ -49,6 +50,7 @@ def publish(logger: Logger, run: RunFolder) -> None:
         log_faces(logger, run.path, results)
         logger.experiment.summary["flag_kinds"] = [flag.kind for flag in results.flags]  # a sentence may name a person
         _log_confusions(logger, run)
+        log_artifacts(logger, run, results)
 
 
 def publish_sweep(logger: VeilWandb, folder: Path) -> None:
