@@ -81,10 +81,17 @@ class OfflineRun:
                 case "exit":
                     self.exit_code = record.exit.exit_code
 
+    def artifact(self, name: str) -> dict[str, Path]:
+        """The files of an artifact that was logged, by their path in it."""
+        found = [record.artifact for record in self.records if record.artifact.name == name]
+        return {entry.path: Path(entry.local_path) for entry in found[-1].manifest.contents}
+
     def table(self, name: str) -> list[dict[str, Any]]:
-        """The rows of the last table of this name."""
-        told = json.loads((self.folder / "files" / self.history[f"{name}/path"][-1]).read_text())
-        return [dict(zip(told["columns"], row, strict=True)) for row in told["data"]]
+        """The rows of the last table of this name; a picture is the path of its file."""
+        files = self.artifact(f"run-{self.run.run_id}-{name}")
+        told = json.loads(files[f"{name}.table.json"].read_text())
+        rows = [[files[cell["path"]] if isinstance(cell, dict) else cell for cell in row] for row in told["data"]]
+        return [dict(zip(told["columns"], row, strict=True)) for row in rows]
 
 
 def offline_runs(outputs: Path) -> list[OfflineRun]:
