@@ -4,7 +4,14 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 
+from veil.config import Config
 from veil.storage.fingerprint import digest
+
+
+def run_name(config: Config) -> str:
+    """What loggers call the run; the folder of another tool's pictures has a private name."""
+    choices = config.choices
+    return f"{choices.masker}-{choices.inpainter}-{config.ratio:g}" if config.anonymized is None else "another-tool"
 
 
 def logged_name(name: str) -> str:

@@ -9,6 +9,7 @@ from veil.anonymization.matching import match
 from veil.config import Config
 from veil.data.header import read_header, read_keys
 from veil.evaluation.results import read_results
+from veil.report.names import run_name
 from veil.report.published import unlogged
 from veil.report.tables import metrics_table
 from veil.storage.addresses import evaluation_folder, foreign_folder, set_folder, split_folder
@@ -41,12 +42,6 @@ def evaluate(config: Config) -> Path:
     console.print(f"Results:  {run.path.parent / 'probes' / 'results'}", soft_wrap=True)
     console.print(f"Report:   {run.path / 'report.html'}", soft_wrap=True)
     return run.path
-
-
-def run_name(config: Config) -> str:
-    """What loggers call the run; the folder of another tool's pictures has a private name."""
-    choices = config.choices
-    return f"{choices.masker}-{choices.inpainter}-{config.ratio:g}" if config.anonymized is None else "another-tool"
 
 
 def finished(config: Config) -> RunFolder | None:

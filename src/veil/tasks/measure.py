@@ -21,11 +21,11 @@ from veil.evaluation.outcome import RANK1
 from veil.evaluation.panel import PICTURE, Asked, Judge, Panel, columns_of
 from veil.evaluation.realism import realism
 from veil.metrics.measure import NAIVE, Figure, name_of
+from veil.report.names import run_name
 from veil.storage.addresses import NOT_OF_ROWS, evaluation_folder
 from veil.storage.folders import Row, RunFolder, read_manifest
 from veil.tasks.anonymize import made_set
 from veil.tasks.conclude import Evidence, conclude, keep_rebuilt, seen_in_training
-from veil.tasks.evaluate import run_name
 from veil.tasks.fit import Stoppable, quiet_lightning
 from veil.tasks.judges import Judging
 from veil.tasks.publish import log_found, tracked
