@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from PIL import Image
+from wandb_file import offline_runs
 
 from veil.anonymization.anonymized_set import Writer
 from veil.anonymization.module import Anonymization
@@ -351,7 +352,7 @@ def test_kill_9_loses_no_face_and_does_none_twice(photos: Path, cache: str, tmp_
 def test_a_failing_job_does_not_stop_a_sweep(photos: Path, cache: str, tmp_path: Path) -> None:
     done = run(
         "-m", "masker=random", "ratio=25,0.25,0.5", "data=folder", f"data.root={photos}", f"cache={cache}",
-        "logger=csv", f"outputs={tmp_path}",
+        "logger=wandb", f"outputs={tmp_path}",
     )  # fmt: skip
     assert done.returncode == 1
     assert "FAILED masker=random ratio=25" in done.stderr
@@ -362,6 +363,17 @@ def test_a_failing_job_does_not_stop_a_sweep(photos: Path, cache: str, tmp_path:
     assert [row["ratio"] for row in summary] == ["0.25", "0.5"]
     assert all(float(row["utility/ssim/low"]) <= float(row["utility/ssim"]) for row in summary)
     assert cv2.imread(str(sweep / "frontier.png")).shape[1] > 500
+    *runs, end = sorted(offline_runs(tmp_path), key=lambda run: run.run.job_type)
+    assert [run.run.job_type for run in (*runs, end)] == ["evaluate", "evaluate", "sweep"]
+    assert {run.run.run_group for run in (*runs, end)} == {sweep.name}
+    assert len({run.run.run_id for run in (*runs, end)}) == 3
+    shown = end.table("summary")
+    assert [row["ratio"] for row in shown] == [0.25, 0.5]
+    for name in ("utility/ssim", "utility/ssim/low", "privacy/facenet/rank1"):
+        assert [row[name] for row in shown] == [float(row[name]) for row in summary]
+    assert not {"folder", "flags"} & set(shown[0])
+    assert end.history["pictures/frontier/filenames"]
+    assert str(tmp_path) not in json.dumps([shown, end.config, end.steps])
 
 
 def test_a_layer_that_is_not_there_is_named_and_leaves_no_run(small_run: Callable[..., Config]) -> None:

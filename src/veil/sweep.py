@@ -56,6 +56,10 @@ class Sweep(Callback):
         lines = (self.folder / JOURNAL).read_text().splitlines()
         outcomes: Sequence[dict[str, Any]] = [json.loads(line) for line in lines]
         summarise([Path(outcome["folder"]) for outcome in outcomes if "folder" in outcome], self.folder)
+        if "wandb" in config.logger["_target_"]:
+            from veil.tasks.publish import log_sweep  # loads Lightning
+
+            log_sweep(config, self.folder)
         failed = [outcome for outcome in outcomes if "error" in outcome]
         if failed:
             print(f"{len(failed)} of {len(outcomes)} runs failed:", file=sys.stderr)

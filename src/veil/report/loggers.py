@@ -1,107 +1,95 @@
 """Loggers: where a finished run's figures and pictures go. Clear photos stay here unless asked for by name."""
 
 import csv
-import netrc
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
-from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
+from pytorch_lightning.loggers import CSVLogger, Logger
 
 from veil.evaluation.results import read_results
-from veil.faces.pictures import nearly_equal, read_pixels
-from veil.storage.folders import Row, RunFolder, read_manifest
-from veil.storage.progress import console
+from veil.report.artifacts import log_artifacts
+from veil.report.knobs import flat, without_paths
+from veil.report.names import logged_name, logged_names
+from veil.report.shown import log_faces, log_pictures
+from veil.report.tracking import VeilWandb, say
+from veil.storage.folders import RunFolder
 
-IMAGES = 8  # of each kind that are logged
-PATH = "a path of this machine"
-PLACES = ("anonymized", "cache", "checkpoint", "outputs", "root")  # knobs that name places
-
-
-class VeilWandb(WandbLogger):
-    """A WandbLogger that says whether clear photos, and masks, may be logged."""
-
-    originals: bool = False
-    masks: bool = False
+ANOTHER = "another tool"
 
 
-def wandb_logger(
-    name: str, project: str, group: str, job_type: str, save_dir: str, originals: bool = False, masks: bool = False
-) -> WandbLogger:
-    """Weights & Biases; offline unless the user is logged in or WANDB_MODE says otherwise."""
-    import wandb
-
-    Path(save_dir).mkdir(parents=True, exist_ok=True)
-    mode = os.environ.get("WANDB_MODE") or ("online" if _logged_in() else "offline")
-    run = wandb.init(
-        name=name,
-        project=project,
-        group=Path(group).name,  # a sweep's folder
-        job_type=job_type,
-        dir=save_dir,
-        mode=mode,  # type: ignore[arg-type]
-        # without what it gathers by itself: what is printed, the command line, folders, names of machine and user
-        settings=wandb.Settings(silent=True, console="off", x_disable_meta=True, disable_git=True, disable_code=True),
-    )
-    logger = VeilWandb(experiment=run)
-    logger.originals, logger.masks = originals, masks
-    return logger
-
-
-def csv_logger(name: str, save_dir: str, originals: bool = False) -> CSVLogger:
+def csv_logger(
+    name: str,
+    id: str,
+    group: str | None,
+    job_type: str,
+    save_dir: str,
+    originals: bool = False,
+) -> CSVLogger:
     """Lightning's CSV logger, in `<save_dir>/csv/<name>`; figures alone: `originals` is for the page."""
     return CSVLogger(Path(save_dir, "csv"), name=name)
 
 
-def _logged_in() -> bool:
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
-    path = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
-    return path.exists() and netrc.netrc(str(path)).authenticators(host) is not None
+def log_config(logger: Logger, config: Mapping[str, Any]) -> None:
+    """Log a flat config without paths."""
+    knobs = without_paths(flat(config))
+    if knobs.get("anonymized"):
+        knobs["choices/masker"] = ANOTHER  # else its folder's name
+    logger.log_hyperparams(knobs)
 
 
 def publish(logger: Logger, run: RunFolder) -> None:
-    """Log a complete run: flat config without paths, every figure with its interval, results, and what else the logger
-    may have; then finish.
-    """
+    """Log what a complete run found: every figure with its interval, results, and what else the logger may have."""
     results = read_results(run.path)
-    knobs = without_paths(flat(run.config))
-    if knobs.get("anonymized"):
-        knobs["choices/masker"] = "another tool"  # else its folder's name
-    logger.log_hyperparams(knobs)
     figures = {name: figure.interval._asdict() for name, figure in results.measured.items()}
-    logger.log_metrics(flat(figures) | {"flags": len(results.flags)})
+    ratio = {"ratio": run.config["ratio"]} if run.config.get("ratio") else {}  # across, in W&B's curves
+    logger.log_metrics(flat(figures) | ratio | {"flags": len(results.flags)})
     if isinstance(logger, VeilWandb):
-        _log_pictures(logger, run)
-        logger.experiment.summary["flags"] = [flag.kind for flag in results.flags]  # a sentence may name a person
+        log_pictures(logger, run.path)
+        log_faces(logger, run.path, results)
+        logger.experiment.summary["flag_kinds"] = [flag.kind for flag in results.flags]  # a sentence may name a person
         _log_confusions(logger, run)
-    logger.finalize("success")
-    if isinstance(logger, WandbLogger):
-        experiment = logger.experiment
-        experiment.finish()
-        place = f"wandb sync {Path(experiment.dir).parent}" if experiment.offline else experiment.url
-        console.print(f"W&B:      {place}", soft_wrap=True)
+        log_artifacts(logger, run, results)
 
 
-def _log_pictures(logger: VeilWandb, run: RunFolder) -> None:
-    rows = read_manifest(run.path)
-    if not rows:
+def publish_sweep(logger: VeilWandb, folder: Path) -> None:
+    """Log the table over a sweep's runs, and its pictures: no folder, no sentence of a flag, no path."""
+    import wandb
+
+    with (folder / "summary.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    columns = [name for name in rows[0] if name not in ("folder", "flags")]
+    table = wandb.Table(columns=list(logged_names(columns).values()))
+    for row in rows:
+        table.add_data(*(_cell(name, row) for name in columns))
+    logger.experiment.log({"summary": table})
+    if any(row["inpainter"] == ANOTHER for row in rows):  # whose folders' names are in the pictures' legends
         return
-    shown = rows[:: max(len(rows) // IMAGES, 1)][:IMAGES]
-    for kind in ("result", *(["mask"] if logger.masks else []), *(["original"] if logger.originals else [])):
-        private = not logger.originals and kind == "result"
-        chosen = [row for row in shown if row[kind] and not (private and _shows_its_original(run.path, row))]
-        paths = [str(run.path / row[kind]) for row in chosen]
-        if paths:
-            logger.log_image(f"pictures/{kind}", paths)  # no names
+    for path in sorted(folder.glob("*.png")):
+        logger.log_image(logged_name(f"pictures/{path.stem}"), [str(path)])
 
 
-def _shows_its_original(folder: Path, row: Row) -> bool:
-    mask = read_pixels(folder / row["mask"])[..., 0] if row["mask"] else None
-    return nearly_equal(read_pixels(folder / row["original"]), read_pixels(folder / row["result"]), mask)
+def _cell(name: str, row: Mapping[str, str]) -> float | str | None:
+    """A number where the column has numbers; a masker without the paths among its knobs."""
+    if name == "masker":
+        if row["inpainter"] == ANOTHER:
+            return ANOTHER  # else its folder's name
+        parts = (part.rpartition("=") for part in row[name].split(" "))
+        return " ".join(knob + equals + str(without_paths({"": value})[""]) for knob, equals, value in parts)
+    if name in ("data", "recognizer", "inpainter"):
+        return row[name]
+    return float(row[name]) if row[name] else None
+
+
+def close(logger: Logger, *, failed: bool = False) -> dict[str, Any]:
+    """Finish, so that the next run of this process is another one. What `published.json` keeps of it."""
+    logger.finalize("failed" if failed else "success")
+    if not isinstance(logger, VeilWandb):
+        return {}
+    logger.experiment.finish(exit_code=int(failed))
+    if not failed:
+        say(logger.place)
+    return {"again": bool(logger.again)}
 
 
 def _log_confusions(logger: VeilWandb, run: RunFolder) -> None:
@@ -112,25 +100,3 @@ def _log_confusions(logger: VeilWandb, run: RunFolder) -> None:
             rows = list(csv.DictReader(file))
         columns = ["label", "probes", "accuracy", "taken_for_label", "times"]
         logger.log_table("confusions", columns, [[row[column] for column in columns] for row in rows])
-
-
-def without_paths(knobs: Mapping[str, Any]) -> dict[str, Any]:
-    """Knobs without the paths of this machine, which say who works there, and may say on whom."""
-    return {name: PATH if _tells_a_path(name, value) else value for name, value in knobs.items()}
-
-
-def _tells_a_path(name: str, value: Any) -> bool:
-    if isinstance(value, list | tuple):
-        return any(_tells_a_path(name, part) for part in value)
-    if not isinstance(value, str) or not value:
-        return False
-    last = name.rpartition("/")[2]
-    return last in PLACES or value.startswith(("~", ".")) or Path(value).is_absolute() or Path(value).exists()
-
-
-def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"a": {"b": 1}}` -> `{"a/b": 1}`."""
-    leaves: dict[str, Any] = {}
-    for key, value in tree.items():
-        leaves |= flat(value, f"{prefix}{key}/") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return leaves

@@ -19,7 +19,7 @@ from veil.metrics.intervals import Interval
 from veil.metrics.measure import ANONYMISED, CHANCE, CLEAR, CONTROL, NAIVE, WORST, Figure, name_of
 from veil.metrics.paired import Column, holm, mcnemar, paired_difference
 from veil.metrics.privacy import FOOLED
-from veil.report.loggers import flat
+from veil.report.knobs import flat
 from veil.storage.folders import Row, read_manifest, write_csv
 from veil.storage.progress import console
 

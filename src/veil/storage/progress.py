@@ -3,11 +3,13 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+EVERY = 5.0  # seconds between two tellings of a stage
 console = Console()
 if not console.is_terminal:
     console.width = max(console.width, 160)  # a log has no edge at which a table must be cut
@@ -24,10 +26,12 @@ class Rate(ProgressColumn):
 
 
 class Stages:
-    """What a run spends its time on."""
+    """What a run spends its time on; `listeners` are told how far it is, every `EVERY` seconds and at a stage's end."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self.listeners: list[Callable[[dict[str, Any]], None]] = []
+        self.means: dict[str, float] = {}  # of what is measured so far, to be told too
 
     @contextmanager
     def clock(self, name: str) -> Iterator[None]:
@@ -50,4 +54,20 @@ class Stages:
         )
         with self.clock(name), Progress(*columns, console=console) as progress:
             task = progress.add_task(name, total=total, unit=unit)
-            yield lambda count: progress.advance(task, count)
+            begun = told = time.monotonic()
+
+            def tell() -> None:
+                done = int(progress.tasks[task].completed)
+                rate = done / max(time.monotonic() - begun, 1e-9)
+                for listener in self.listeners:
+                    listener({"stage": name, f"{unit}_done": done, f"{unit}_a_second": rate, **self.means})
+
+            def advance(count: int) -> None:
+                nonlocal told
+                progress.advance(task, count)
+                if time.monotonic() - told >= EVERY:
+                    told = time.monotonic()
+                    tell()
+
+            yield advance
+            tell()

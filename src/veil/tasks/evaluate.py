@@ -9,6 +9,8 @@ from veil.anonymization.matching import match
 from veil.config import Config
 from veil.data.header import read_header, read_keys
 from veil.evaluation.results import read_results
+from veil.report.names import run_name
+from veil.report.published import unlogged
 from veil.report.tables import metrics_table
 from veil.storage.addresses import evaluation_folder, foreign_folder, set_folder, split_folder
 from veil.storage.folders import RunFolder
@@ -18,14 +20,19 @@ from veil.storage.progress import console
 def evaluate(config: Config) -> Path:
     """Make the run's folder, or find it; print its figures."""
     run = finished(config)
+    logged = run is not None and not unlogged(run.path, config.logger)
+    if not logged and "wandb" in config.logger["_target_"]:
+        import wandb  # noqa: F401  (loaded after torch, it looks at every module of it, for 3 s)
     if run is None:
-        if "wandb" in config.logger["_target_"]:  # loaded after torch, it looks at every module of it, for 3 s
-            import wandb  # noqa: F401
         from veil.tasks.measure import made_evaluation
 
         run = made_evaluation(config)
     else:
         console.print(f"Found the finished run in {run.path}", soft_wrap=True)
+        if not logged:
+            from veil.tasks.publish import log_found
+
+            log_found(config, run, run_name(config))
     results = read_results(run.path)
     console.print(metrics_table(results))
     for flag in results.flags:

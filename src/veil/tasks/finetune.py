@@ -19,7 +19,6 @@ from veil.metrics.measure import Figure
 from veil.recognizers.checkpoint import changed, split_checksum, write_checkpoint
 from veil.recognizers.embed import Embedder
 from veil.recognizers.whitebox import centroids
-from veil.report.loggers import publish
 from veil.report.tables import metrics_table
 from veil.storage.addresses import head_folder, trunk_folder
 from veil.storage.folders import RunFolder
@@ -28,6 +27,7 @@ from veil.storage.progress import Stages, console
 from veil.tasks.fit import fit, fit_head, is_helper, quiet_lightning
 from veil.tasks.head import write_fitted
 from veil.tasks.prepare import prepared
+from veil.tasks.publish import log_found, tracked
 from veil.tasks.whitebox import fitted_head
 from veil.training.clear import clear_figures, confusions, held_out_figures, nearest_figure
 from veil.training.features import TrainedPart, trained_part
@@ -48,6 +48,7 @@ def finetune(config: Config) -> Path:
     run = head_folder(config, data) if alone else trunk_folder(config, data, recipe.mode, recipe.loss)
     if run.complete:
         console.print(f"Found the finished run in {run.path}", soft_wrap=True)
+        log_found(config, run, _name(config))
     else:
         run.say_what_changed()
         _make(config, recipe, run, enrolment, stages)
@@ -79,17 +80,20 @@ def _make(config: Config, recipe: TrunkFitting, run: RunFolder, enrolment: Enrol
         part = trained_part(recognizer, recipe, enrolment, config.cache, stages)
         _train(config, recipe, enrolment, part, part.embed(enrolment, device), run.partial, stages)
         return
-    logger = instantiate(config.logger)(name=f"{config.choices.data}-{config.choices.recognizer}-{recipe.mode}")
     if recipe.mode == "classifier":
-        clear = Embedder(config.choices.recognizer, recognizer, config.cache, stages).both(enrolment)
-        fitted_head(config, recognizer, enrolment, clear, stages, logger)
-    else:
-        with run.claimed():
-            if run.complete:  # by another process, meanwhile
-                return
-            with run.writing() as folder:
-                _tune(config, recipe, enrolment, recognizer, device, folder, stages, logger)
-    publish(logger, run)
+        with tracked(config, run, _name(config), stages) as logger:
+            clear = Embedder(config.choices.recognizer, recognizer, config.cache, stages).both(enrolment)
+            fitted_head(config, recognizer, enrolment, clear, stages, logger)
+        return
+    with run.claimed():
+        if run.complete:  # by another process, meanwhile
+            return
+        with tracked(config, run, _name(config), stages) as logger, run.writing() as folder:
+            _tune(config, recipe, enrolment, recognizer, device, folder, stages, logger)
+
+
+def _name(config: Config) -> str:
+    return f"{config.choices.data}-{config.choices.recognizer}-{config.task['mode']}"
 
 
 def _tune(
@@ -100,7 +104,7 @@ def _tune(
     device: torch.device,
     folder: Path,
     stages: Stages,
-    logger: Logger,
+    logger: Logger | None,
 ) -> None:
     """Train, fit a classifier of everybody on top, measure before and after."""
     base, before = weights_of(recognizer), {name: value.clone() for name, value in recognizer.state_dict().items()}

@@ -21,14 +21,15 @@ from veil.evaluation.module import AnonymizedFaces, Evaluation
 from veil.evaluation.outcome import RANK1
 from veil.evaluation.panel import PICTURE, Asked, Judge, Panel, columns_of
 from veil.evaluation.realism import realism
-from veil.metrics.measure import NAIVE, Figure
-from veil.report.loggers import publish
+from veil.metrics.measure import NAIVE, Figure, name_of
+from veil.report.names import run_name
 from veil.storage.addresses import NOT_OF_ROWS, evaluation_folder
 from veil.storage.folders import Row, RunFolder, read_manifest
 from veil.tasks.anonymize import made_set
 from veil.tasks.conclude import Evidence, conclude, keep_rebuilt, seen_in_training
 from veil.tasks.fit import Stoppable, quiet_lightning
 from veil.tasks.judges import Judging
+from veil.tasks.publish import log_found, tracked
 
 
 def made_evaluation(config: Config) -> RunFolder:
@@ -41,14 +42,12 @@ def made_evaluation(config: Config) -> RunFolder:
             _ = setup.measuring  # a wrong knob is told before hours of repainting
             if not setup.place.path.exists():
                 _ = setup.controls
-            made = made_set(setup)
-            run.say_what_changed()
-            _make(setup, made, run)
-            choices = run.config["choices"]
-            name = f"{choices['masker']}-{choices['inpainter']}-{config.ratio:g}"
-            if config.anonymized is not None:
-                name = "another-tool"  # its folder's name is private
-            publish(instantiate(config.logger)(name=name), run)
+            with tracked(config, run, run_name(config), setup.stages):
+                made = made_set(setup)
+                run.say_what_changed()
+                _make(setup, made, run)
+        else:
+            log_found(config, run, run_name(config))
     return run
 
 
@@ -146,11 +145,13 @@ def _measure(setup: Judging, run: RunFolder, material: Material, made: Anonymize
     done = {row["key"] for row in run.rows()}
     todo = probes.select(index for index, key in enumerate(probes.keys) if key not in done)
     known, asked = measured_before(run, todo.keys, setup.measuring.asked, setup.name)
+    means = RunningMeans(asked)
 
     def keep(keys: Sequence[str], rows: Sequence[Row]) -> None:
         for key, row in zip(keys, rows, strict=True):
             paths = {kind: f"../{files[key][kind]}" for kind in ("original", "mask", "result") if files[key][kind]}
             run.add([files[key] | known.get(key, {}) | row | paths])
+            setup.stages.means |= means.after(row)
 
     if not asked:
         keep(todo.keys, [{}] * len(todo))
@@ -165,6 +166,28 @@ def _measure(setup: Judging, run: RunFolder, material: Material, made: Anonymize
         panel.to(setup.device)  # Lightning leaves it on the CPU
     rows = {row["key"]: row for row in run.rows()}
     return [rows[key] for key in probes.keys]
+
+
+class RunningMeans:
+    """Of what matters most, over the faces so far: what is told while a run goes."""
+
+    def __init__(self, asked: Asked) -> None:
+        self.counts = {
+            name_of(metric.measure, subject, condition=metric.condition): 0
+            for subject, metrics in asked.items()
+            for metric in metrics
+            if metric.measure.prominence == 3
+        }
+        self.means: dict[str, float] = {}
+
+    def after(self, row: Row) -> dict[str, float]:
+        """The means with one more face."""
+        for name in self.counts:
+            if row.get(name) is not None:
+                self.counts[name] += 1
+                before = self.means.get(name, 0.0)
+                self.means[name] = before + (row[name] - before) / self.counts[name]
+        return self.means
 
 
 def measured_before(run: RunFolder, keys: Sequence[str], asked: Asked, whitebox: str) -> tuple[dict[str, Row], Asked]:

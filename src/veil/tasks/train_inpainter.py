@@ -3,7 +3,8 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from hydra.utils import instantiate
 from numpy import ndarray
 from pytorch_lightning.callbacks import Timer
-from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.loggers import CSVLogger, Logger
 
 from veil.config import Config
 from veil.data.header import stamps
@@ -24,12 +25,15 @@ from veil.data.photos import Photos
 from veil.errors import InputError
 from veil.faces.crops import alignment
 from veil.inpainters.pipeline import quiet
+from veil.report.artifacts import log_weights
 from veil.storage.atomic import whole
+from veil.storage.folders import RunFolder
 from veil.storage.networks import weights_of
 from veil.storage.packages import packaged_model
 from veil.storage.progress import console
 from veil.tasks.fields import cut_fields
 from veil.tasks.fit import is_helper, quiet_lightning
+from veil.tasks.publish import tracked
 from veil.training.adversary import ADVERSARY_SHAPES, AdversarialTraining
 from veil.training.autoencoder import AutoencoderTraining, StemFeatures, new_autoencoder, whiten
 from veil.training.callbacks import Average, Keep, Pace, SampleGrid
@@ -97,8 +101,18 @@ def train_inpainter(config: Config) -> Path:
     before = read_people(packaged_model(recipe.warm_start)) if recipe.warm_start else frozenset()
     with quiet():
         write_model(autoencoder, unet, run.folder / "model", photos.people, before)
+    if config.logger.get("weights"):
+        with _tracked(run, run.folder, "model") as logger:
+            log_weights(logger, run.folder / "model")
     console.print(f"Model: inpainter=face_diffusion inpainter.model={run.folder / 'model'}")
     return run.folder
+
+
+def _tracked(run: Run, folder: Path, name: str) -> AbstractContextManager[Logger | None]:
+    """A logger of what is done in a folder; the same there is gone on with, not that of other outputs."""
+    config, parts = run.config, {"outputs": str(run.folder.resolve())}
+    work = RunFolder(config.outputs, folder.relative_to(config.outputs), asdict(config), parts)
+    return tracked(config, work, f"{config.choices.data}-{name}", publishes=False)
 
 
 def _refuse_several_clocks(config: Config, recipe: Recipe) -> None:
@@ -267,7 +281,6 @@ def _fit(
     """Train until steps or a clock end it, and leave the module with the weights that are to be kept."""
     config, folder = run.config, run.folder / name
     last = folder / "last.ckpt"
-    logger = instantiate(config.logger)(name=f"{config.choices.data}-{name}")
     settings = {
         "val_check_interval": run.recipe.validate_every,
         "check_val_every_n_epoch": None,
@@ -277,10 +290,11 @@ def _fit(
         "enable_progress_bar": True,
         "benchmark": True,  # of convolutions on a GPU: every batch has the same shape
         "callbacks": [*callbacks, Keep(last, run.recipe.checkpoint_minutes)],
-        "logger": [CSVLogger(folder, name="curves"), *([logger] if logger else [])],
     }
-    trainer = instantiate(config.trainer, **settings | options)
-    trainer.fit(module, data, ckpt_path=last if last.exists() else None, weights_only=False)
+    with _tracked(run, folder, name) as logger:
+        loggers = [CSVLogger(folder, name="curves"), *([logger] if logger else [])]
+        trainer = instantiate(config.trainer, **settings | options, logger=loggers)
+        trainer.fit(module, data, ckpt_path=last if last.exists() else None, weights_only=False)
     module.load_state_dict(torch.load(last, map_location="cpu", weights_only=False)["state_dict"])
     if torch.distributed.is_initialized():  # the helpers are done; what follows runs on one device
         torch.distributed.destroy_process_group()

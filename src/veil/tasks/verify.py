@@ -20,13 +20,13 @@ from veil.metrics.measure import Figure, Measure, by_name
 from veil.metrics.pairs import Folds, NamedPair, accuracy, all_pairs, draw_pairs, fold_accuracies, read_pairs
 from veil.metrics.verification import AREA, EQUAL_ERROR_RATE, TAR, Pairs, acceptance, verification
 from veil.recognizers.embed import Embedder
-from veil.report.loggers import publish
 from veil.storage.addresses import verification_folder
 from veil.storage.folders import write_csv
 from veil.storage.progress import Stages, console
 from veil.tasks.fit import quiet_lightning
 from veil.tasks.judges import available, other_judges
 from veil.tasks.prepare import prepared
+from veil.tasks.publish import log_found, tracked
 from veil.tasks.whitebox import fit_classical
 
 VERIFICATION = "verification"  # the condition of its figures
@@ -44,14 +44,15 @@ def verify(config: Config) -> Path:
     """Make the run's folder, or find it; print its figures."""
     stages = Stages()
     enrolment = prepared(config, stages)
-    run = verification_folder(config, checksum(enrolment))
+    run, name = verification_folder(config, checksum(enrolment)), f"verify-{config.choices.data}"
     with run.claimed():
         if not run.complete:
             shutil.rmtree(run.partial, ignore_errors=True)
             run.say_what_changed()
-            with run.writing() as folder:
+            with tracked(config, run, name, stages), run.writing() as folder:
                 _make(config, folder, enrolment, stages)
-            publish(instantiate(config.logger)(name=f"verify-{config.choices.data}"), run)
+        else:
+            log_found(config, run, name)
     results = read_results(run.path)
     for flag in results.flags:
         console.print(f"[bold yellow]flag[/]: {flag}")
