@@ -353,7 +353,7 @@ def test_a_failing_job_does_not_stop_a_sweep(photos: Path, cache: str, tmp_path:
         "logger=csv", f"outputs={tmp_path}",
     )  # fmt: skip
     assert done.returncode == 1
-    assert "FAILED masker=random ratio=25" in done.stderr
+    assert "FAILED ratio=25: ratio is the share" in done.stderr
     assert "1 of 3 runs failed" in done.stderr
     (sweep,) = (tmp_path / "sweeps").iterdir()
     with (sweep / "summary.csv").open(newline="") as file:

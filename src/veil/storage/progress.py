@@ -8,9 +8,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from veil.storage.stopping import stop_if_asked
+
 console = Console()
 if not console.is_terminal:
-    console.width = max(console.width, 160)  # a log has no edge at which a table must be cut
+    console.width = 10_000  # a log has no edge at which a name must be cut
 
 
 class Rate(ProgressColumn):
@@ -40,7 +42,10 @@ class Stages:
 
     @contextmanager
     def bar(self, name: str, total: int | None, unit: str = "faces") -> Iterator[Callable[[int], None]]:
-        """Show a bar and clock the stage; yields `advance(count)`. `total` is `None` where nobody knows it."""
+        """Show a bar and clock the stage; yields `advance(count)`. `total` is `None` where nobody knows it.
+
+        What `advance` counts is kept: it raises Stopped where the user asked to stop.
+        """
         columns = (
             TextColumn("{task.description:<20}"),
             BarColumn(),
@@ -50,4 +55,9 @@ class Stages:
         )
         with self.clock(name), Progress(*columns, console=console) as progress:
             task = progress.add_task(name, total=total, unit=unit)
-            yield lambda count: progress.advance(task, count)
+
+            def advance(count: int) -> None:
+                progress.advance(task, count)
+                stop_if_asked()
+
+            yield advance

@@ -65,7 +65,7 @@ def made_set(setup: Setup, loop: Loop = with_lightning) -> AnonymizedSet:
 def anonymized_set(setup: Setup, loop: Loop = with_lightning) -> AnonymizedSet:
     """The set of this config, with every photo that the evaluation asks for; what is there already is not repainted."""
     made = AnonymizedSet(setup.place)
-    with made.run.claimed(wait=True):
+    with made.run.claimed():
         if not made.path.exists():
             made.run.say_what_changed()
         made.begin()
@@ -100,7 +100,7 @@ def adopted_set(setup: Setup) -> AnonymizedSet:
     """The set of `anonymized=`: pictures that another tool made, cut where the originals' faces are."""
     config, enrolment, matches = setup.config, setup.enrolment, setup.matches
     made = AnonymizedSet(setup.place)
-    with made.run.claimed(wait=True):
+    with made.run.claimed():
         made.begin()
         roles = _everything(setup)
         refused = adopt(

@@ -17,6 +17,7 @@ from veil.config import Config
 from veil.metrics.identification import Comparison
 from veil.recognizers.whitebox import centroids
 from veil.storage.progress import Stages
+from veil.storage.stopping import watched
 from veil.training.curve import Curve
 from veil.training.losses import new_loss
 from veil.training.people import Labelled, People
@@ -84,11 +85,12 @@ def fit_head(
 
 
 class Stoppable(Callback):
-    """Ends at once on SIGTERM, as without Lightning, which waits for an end of training that prediction has not."""
+    """Ends on SIGTERM as without Lightning, which waits for an end of training that prediction has not."""
 
     def on_predict_start(self, *_: Any) -> None:
-        """Undo Lightning's own handler."""
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        """Undo Lightning's own handler, which calls ours where there is one."""
+        if not watched():
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def on_test_start(self, *_: Any) -> None:
         """The same."""

@@ -50,7 +50,7 @@ def prepared(config: Config, stages: Stages) -> Enrolment:
     Raises InputError for a split file that does not fit its checksum.
     """
     run = split_folder(config)
-    with run.claimed(wait=True):
+    with run.claimed():
         if run.complete and not read_header(run.path).unchanged:
             console.print("The data set has changed since it was prepared: preparing it again")
             run.discard()

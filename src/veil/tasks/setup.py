@@ -18,7 +18,7 @@ from veil.recognizers.embed import Embedder
 from veil.recognizers.whitebox import WhiteBox
 from veil.storage.addresses import foreign_folder, set_folder, split_folder
 from veil.storage.fingerprint import device_kind
-from veil.storage.folders import RunFolder, opened_lock
+from veil.storage.folders import RunFolder, lock_file
 from veil.storage.packages import packaged_model
 from veil.storage.progress import Stages
 from veil.tasks.prepare import prepared
@@ -33,7 +33,7 @@ class Setup:
         self.config, self.stages, self.name = config, Stages(), config.choices.recognizer
         self._embedders: dict[nn.Module, Embedder] = {}
         asks_in_bfloat16(config)  # refused before hours of work, as are outputs that cannot be written
-        opened_lock(Path(config.outputs), "set-up").close()
+        lock_file(Path(config.outputs), "set-up")
 
     @functools.cached_property
     def inpainter(self) -> Inpainter:
