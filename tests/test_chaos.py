@@ -1,5 +1,6 @@
 """Sweeps that are killed at random moments end as one that is left alone."""
 
+import glob
 import json
 import os
 import random
@@ -16,7 +17,8 @@ from conftest import ROOT
 
 from veil.storage.folders import read_manifest
 
-KILLS, RATIOS = 10, [round(0.05 * step, 2) for step in range(1, 13)]
+KILLS = 10
+RATIOS = [round(0.05 * step, 2) for step in range(1, 13)]
 Start = Callable[[Path], subprocess.Popen[bytes]]
 
 
@@ -38,20 +40,15 @@ def start(photos: Path, cache: str) -> Start:
     return popen
 
 
-def started(outputs: Path) -> float:
-    """When the last sweep began its first run; 0 if none has."""
-    return max((path.stat().st_ctime for path in outputs.glob("sweeps/*/runs.jsonl") if path.stat().st_size), default=0)
-
-
 @pytest.fixture(scope="module")
 def whole(start: Start, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
-    """Outputs of the sweep that is left alone, and the seconds its runs took."""
+    """Outputs of the sweep that is left alone, and the seconds of one of its runs."""
     outputs = tmp_path_factory.mktemp("whole") / "outputs"
     process = start(outputs)
     assert process.wait() == 0
     (journal,) = outputs.glob("sweeps/*/runs.jsonl")
     events = [json.loads(line) for line in journal.read_text().splitlines()]
-    return outputs, events[-1]["ended"] - events[0]["started"]
+    return outputs, (events[-1]["ended"] - events[1]["ended"]) / (len(RATIOS) - 1)
 
 
 def kept(outputs: Path) -> dict[Any, Any]:
@@ -61,12 +58,17 @@ def kept(outputs: Path) -> dict[Any, Any]:
         ratio, journal = probes.parents[1].name, probes / "journal.jsonl"
         lines = journal.read_text().split("\n")[:-1] if journal.exists() else []
         for row in [*map(json.loads, lines), *read_manifest(probes)]:
-            if (probes / row["result"]).exists():  # else it is moved just now
-                found[ratio, row["key"]] = _file(probes / row["result"])
+            (file,) = probes.parent.glob(f"probes*/{row['result']}")  # moved when the role is whole
+            found[ratio, row["key"]] = _file(file)
     for metrics in outputs.glob("folder/*/*/ratio=*/*/evaluation-*/metrics.json"):
         if not metrics.parent.name.endswith(".partial"):
             found[metrics.parents[2].name] = _file(metrics)
     return found
+
+
+def painted(outputs: Path) -> int:
+    """How many pictures there are, or are being written."""
+    return len(glob.glob(f"{outputs}/folder/*/*/ratio=*/*/probes*/results/*.png"))
 
 
 def _file(path: Path) -> tuple[int, int]:
@@ -94,18 +96,21 @@ def test_killed_at_ten_random_moments_it_ends_as_if_left_alone(
     known: dict[Any, Any] = {}
     sweeps = [start(outputs) for _ in range(abreast)]
     for _ in range(KILLS):
-        before = started(outputs)
+        before = painted(outputs)
+        while painted(outputs) <= before:
+            assert all(sweep.poll() is None for sweep in sweeps)
+            time.sleep(0.05)
+        time.sleep(chance.uniform(0, whole[1]))
         index = chance.randrange(abreast)
-        os.killpg(sweeps[index].pid, signal.SIGKILL)
+        for number, sweep in enumerate(sweeps):
+            os.killpg(sweep.pid, signal.SIGKILL if number == index else signal.SIGSTOP)
         sweeps[index].wait()
         now = kept(outputs)
         assert known.items() <= now.items()  # nothing lost, nothing made again
         known = now
         sweeps[index] = start(outputs)
-        while started(outputs) == before:
-            assert sweeps[index].poll() is None
-            time.sleep(0.05)
-        time.sleep(chance.uniform(0, whole[1] / 6))
+        for sweep in sweeps:
+            os.killpg(sweep.pid, signal.SIGCONT)
     assert 0 < len(known) < len(RATIOS) * 13  # 12 probes and the evaluation of each
     assert [sweep.wait() for sweep in sweeps] == [0] * abreast
     assert known.items() <= kept(outputs).items()

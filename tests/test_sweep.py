@@ -1,5 +1,6 @@
 """Sweeps: unique folders, failures at once, what Ctrl-C leaves, two at once, other launchers."""
 
+import csv
 import json
 import os
 import re
@@ -10,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, plugin
 from sweep_task import BATCHES
 
 from veil.storage.locks import locked
@@ -129,3 +130,58 @@ def test_a_dead_owners_lock_is_taken_over(tmp_path: Path) -> None:
     with locked(path, pytest.fail):
         pass
     owner.communicate()
+
+
+LAUNCHERS = ["joblib", "submitit_local", pytest.param("ray", marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_a_launcher_tells_and_leaves_what_basic_does(launcher: str, tmp_path: Path) -> None:
+    plugin(launcher)
+    process = start(tmp_path, f"launcher={launcher}", "seed=1,13,2,3")
+    out, err = process.communicate()
+    assert process.returncode == 1
+    assert "FAILED seed=13: ZeroDivisionError: no luck\n" in err
+    assert err.endswith("1 of 4 runs failed:\n  seed=13: ZeroDivisionError: no luck\n")
+    assert "[3 of 4 done, 1 failed]" in out
+    assert sorted(naps(tmp_path)) == every(1, 2, 3)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_while_runs_go_side_by_side(number: signal.Signals, tmp_path: Path) -> None:
+    """Ctrl-C reaches the whole process group, SIGTERM the process that it was sent to."""
+    plugin("joblib")
+    sweep = ("launcher=joblib", "hydra.launcher.n_jobs=2", "seed=1,2,3,4,5,6")
+    process = start(tmp_path, *sweep)
+    wait_for(tmp_path, 4, process)
+    (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
+    _, err = process.communicate()
+    assert process.returncode == 128 + number
+    assert re.search(r"[456] of 6 runs are left", err)
+    before = naps(tmp_path)
+    time.sleep(0.5)
+    assert naps(tmp_path) == before  # nobody works on
+    process = start(tmp_path, *sweep)
+    assert "[6 of 6 done]" in process.communicate()[0]
+    assert sorted(naps(tmp_path)) == every(1, 2, 3, 4, 5, 6)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_a_launcher_ends_with_the_table_of_basic(launcher: str, photos: Path, cache: str, tmp_path: Path) -> None:
+    plugin(launcher)
+
+    def summary(name: str) -> list[dict[str, str]]:
+        few = ["judges=none", "controls=none", "attacks=none", "split.gallery=0.6", "split.attackers=0"]
+        quick = ["recognizer=eigenfaces", "inpainter=fill", "trainer=cpu", "logger=csv", f"launcher={name}"]
+        own = ["task._target_=veil.tasks.evaluate.evaluate", "data=folder", f"data.root={photos}", f"cache={cache}"]
+        process = start(tmp_path / name, *few, *quick, *own, "ratio=0.25,0.5,25")
+        assert "FAILED ratio=25: ratio is the share" in process.communicate()[1]
+        (path,) = tmp_path.glob(f"{name}/sweeps/*/summary.csv")
+        with path.open(newline="") as file:
+            return [row | {"folder": ""} for row in csv.DictReader(file)]
+
+    basic = summary("basic")
+    assert [row["ratio"] for row in basic] == ["0.25", "0.5"]
+    assert summary(launcher) == basic
