@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from PIL import Image
+from pytorch_lightning import Trainer
 
 from veil.anonymization.anonymized_set import Writer
 from veil.anonymization.module import Anonymization
@@ -274,9 +275,23 @@ def test_a_far_that_the_data_cannot_support_is_refused(small_run: Callable[..., 
         evaluate(small_run("hide_at_far=0.001"))
 
 
-def test_no_device_is_refused(small_run: Callable[..., Config]) -> None:
-    with pytest.raises(InputError, match=r"trainer.devices must be at least 1, .* got 0"):
-        evaluate(small_run("trainer.devices=0"))
+@pytest.mark.parametrize("devices", [0, 2, -1])
+def test_other_than_one_device_is_refused(devices: int, small_run: Callable[..., Config]) -> None:
+    with pytest.raises(InputError, match=rf"trainer.devices must be 1 where faces are .* got {devices}; .*joblib"):
+        evaluate(small_run(f"trainer.devices={devices}"))
+
+
+def test_what_slurm_says_of_tasks_changes_nothing(
+    small_run: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lightning alone would take `SLURM_NTASKS` for its own, and refuse it."""
+    told = {"SLURM_NTASKS": "4", "SLURM_JOB_NAME": "sweep", "SLURM_JOB_ID": "7", "SLURM_NODELIST": "node1"}
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises((RuntimeError, ValueError), match="SLURM"):
+        Trainer(accelerator="cpu", devices=1, logger=False)
+    folder = evaluate(small_run("masker=random", "recognizer=eigenfaces", "attacks=none"))
+    assert figures(folder)["figures"]["check/coverage"]["value"] == 0.25
 
 
 def test_jpeg_is_what_is_measured(small_run: Callable[..., Config]) -> None:

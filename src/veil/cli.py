@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from veil.config import conf_folder, refuse_old_names, validate
 from veil.errors import InputError
+from veil.storage.cache import tidy
 from veil.storage.stopping import Stopped, stop_if_asked, unwatch, watch
 from veil.sweep import Sweep
 
@@ -56,7 +57,9 @@ def run(cfg: DictConfig) -> str:
     """Check the config, run its task, return the run's folder."""
     try:
         config = validate(cfg)
-        return str(get_method(config.task["_target_"])(config))
+        folder = get_method(config.task["_target_"])(config)
+        tidy(config.cache, config.cache_limit)
+        return str(folder)
     except (InputError, OSError, InstantiationException, OmegaConfBaseException) as error:  # the user's to mend
         reason = error.__cause__ if isinstance(error, InstantiationException) else str(error).split("\n")[0]
         raise CompactHydraException(f"error: {reason}") from error

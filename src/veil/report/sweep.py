@@ -33,7 +33,7 @@ ANYHOW = (
     "metrics",
     "trainer",
 )  # change no picture
-SPEED = ("batch_size", "cache", "cache_scores", "outputs", "workers")
+SPEED = ("batch_size", "cache", "cache_limit", "cache_scores", "outputs", "workers")
 RESAMPLES = 10_000  # of people: a p-value can be 2e-4, which a correction for many leaves small
 
 

@@ -33,12 +33,12 @@ def with_lightning(setup: Setup, anonymizer: Anonymizer, batches: DataLoader, ad
     from pytorch_lightning.callbacks import LambdaCallback
 
     from veil.anonymization.module import Anonymization
-    from veil.tasks.fit import Stoppable, quiet_lightning
+    from veil.tasks.fit import Stoppable, new_trainer, quiet_lightning
 
     quiet_lightning()
     progress = LambdaCallback(on_predict_batch_end=lambda *args: advance(len(args[3].keys)))
     # in single precision; the masker's own is the white box's
-    trainer = instantiate(setup.config.trainer, callbacks=[progress, Stoppable()], precision="32-true")
+    trainer = new_trainer(setup.config, callbacks=[progress, Stoppable()], precision="32-true")
     trainer.predict(Anonymization(anonymizer), batches, return_predictions=False)
     anonymizer.to(setup.device)  # Lightning leaves it on the CPU
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 from hydra.utils import instantiate
+from lightning_fabric.plugins.environments import LightningEnvironment
+from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import Callback, EarlyStopping, LambdaCallback, ModelCheckpoint
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
@@ -46,8 +48,8 @@ def fit(
         last.parent, "best", monitor="val/loss", save_weights_only=True, enable_version_counter=False
     )
     with stages.bar(label, recipe.epochs, "epochs") as advance:
-        trainer = instantiate(
-            config.trainer,
+        trainer = new_trainer(
+            config,
             max_epochs=recipe.epochs,
             logger=logger or False,
             callbacks=[
@@ -82,6 +84,15 @@ def fit_head(
     fit(config, recipe, module, data, folder / "head", stages, logger, "fit the head", devices=1, strategy="auto")
     classifier: nn.Linear = loss.classifier()  # type: ignore[operator]
     return classifier.cpu()
+
+
+def new_trainer(config: Config, **options: Any) -> Trainer:
+    """Lightning's trainer as `trainer=` says. With one device it is alone, whatever Slurm says of tasks: what counts
+    tasks of its own, in an `sbatch` script or a job of several, would be refused by Lightning.
+    """
+    if (config.trainer | options).get("devices") == 1:
+        options.setdefault("plugins", [LightningEnvironment()])
+    return instantiate(config.trainer, **options)
 
 
 class Stoppable(Callback):

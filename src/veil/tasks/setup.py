@@ -33,6 +33,7 @@ class Setup:
         self.config, self.stages, self.name = config, Stages(), config.choices.recognizer
         self._embedders: dict[nn.Module, Embedder] = {}
         asks_in_bfloat16(config)  # refused before hours of work, as are outputs that cannot be written
+        _refuse_several_devices(config)
         lock_file(Path(config.outputs), "set-up")
 
     @functools.cached_property
@@ -82,10 +83,8 @@ class Setup:
 
     @functools.cached_property
     def device(self) -> torch.device:
-        """Where networks run: the first of `trainer.devices`."""
+        """Where networks run."""
         kind, devices = device_kind(self.config.trainer["accelerator"]), self.config.trainer.get("devices")
-        if devices in (0, []):
-            raise InputError(f"trainer.devices must be at least 1, a list of indices, -1 or auto (all), got {devices}")
         index = devices[0] if isinstance(devices, list) else 0
         return torch.device(kind) if kind == "cpu" else torch.device(kind, index)
 
@@ -114,3 +113,14 @@ class Setup:
             refuse_another_split(recognizer, self.enrolment)
         fit_classical(recognizers, self.enrolment.gallery)
         return {name: recognizer.to(self.device) for name, recognizer in recognizers.items()}
+
+
+def _refuse_several_devices(config: Config) -> None:
+    devices = config.trainer.get("devices")
+    alone = devices == 1 or (isinstance(devices, list) and len(devices) == 1)
+    every = devices in (-1, "auto") and torch.cuda.device_count() == 1
+    if not alone and not every:
+        raise InputError(
+            f"trainer.devices must be 1 where faces are anonymised and evaluated, got {devices}; "
+            "a sweep's runs go side by side with launcher=joblib"
+        )

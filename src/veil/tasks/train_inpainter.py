@@ -29,7 +29,7 @@ from veil.storage.networks import weights_of
 from veil.storage.packages import packaged_model
 from veil.storage.progress import console
 from veil.tasks.fields import cut_fields
-from veil.tasks.fit import is_helper, quiet_lightning
+from veil.tasks.fit import is_helper, new_trainer, quiet_lightning
 from veil.training.adversary import ADVERSARY_SHAPES, AdversarialTraining
 from veil.training.autoencoder import AutoencoderTraining, StemFeatures, new_autoencoder, whiten
 from veil.training.callbacks import Average, Keep, Pace, SampleGrid
@@ -279,7 +279,7 @@ def _fit(
         "callbacks": [*callbacks, Keep(last, run.recipe.checkpoint_minutes)],
         "logger": [CSVLogger(folder, name="curves"), *([logger] if logger else [])],
     }
-    trainer = instantiate(config.trainer, **settings | options)
+    trainer = new_trainer(config, **settings | options)
     trainer.fit(module, data, ckpt_path=last if last.exists() else None, weights_only=False)
     module.load_state_dict(torch.load(last, map_location="cpu", weights_only=False)["state_dict"])
     if torch.distributed.is_initialized():  # the helpers are done; what follows runs on one device
