@@ -362,6 +362,34 @@ def test_kill_9_loses_no_face_and_does_none_twice(photos: Path, cache: str, tmp_
         assert one == other
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_ends_with_its_batch_and_goes_on(
+    number: signal.Signals, photos: Path, cache: str, tmp_path: Path
+) -> None:
+    """In Lightning's loop, which has ideas of its own of signals."""
+    few = ["judges=none", "controls=none", "attacks=none", "split.gallery=0.6", "split.attackers=0", "batch_size=1"]
+    quick = ["recognizer=eigenfaces", "masker=random", "inpainter=fill", "trainer=cpu", "logger=csv"]
+    command = [*few, *quick, "data=folder", f"data.root={photos}", f"cache={cache}", f"outputs={tmp_path}"]
+    process = subprocess.Popen(
+        [sys.executable, "run.py", *command], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    while not (journals := [path for path in tmp_path.rglob("journal.jsonl") if path.stat().st_size]):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(number)
+    told = process.communicate()[1]
+    assert process.returncode == 128 + number
+    assert told.endswith("Stopped: what is done is kept, the same command goes on from there\n")
+    assert "Traceback" not in told
+    done = len(journals[0].read_text().splitlines())
+    assert 1 <= done < 12
+    again = run(*command)
+    assert again.returncode == 0
+    assert f"Resuming after {done} of 12 faces" in again.stdout
+
+
 def test_a_failing_job_does_not_stop_a_sweep(photos: Path, cache: str, tmp_path: Path) -> None:
     done = run(
         "-m", "masker=random", "ratio=25,0.25,0.5", "data=folder", f"data.root={photos}", f"cache={cache}",
