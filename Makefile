@@ -1,6 +1,6 @@
 # Everything a newcomer needs: `make demo`, `make test`. `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint format lock clean
+.PHONY: help demo test test-all lint format lock clean clean-cache
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -8,7 +8,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
 READY := .venv/.ready
 
 help: ## show this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(READY) ## set up, then mask and repaint real faces and measure what is left of them
 	$(BIN)/python run.py masker=saliency ratio=0.25
@@ -35,6 +35,9 @@ lock: $(BIN)/uv ## pin the newest versions that fit pyproject.toml
 clean: ## remove the environment and caches; run folders stay
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+clean-cache: $(READY) ## remove from the cache what no running process uses
+	$(BIN)/python -m veil.storage.cache
 
 $(BIN)/uv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Veil needs Python >= 3.11, got " + sys.version)'

@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,14 @@ def program(*names: str, install: str) -> str:
         stop = pytest.fail if os.environ.get("CI") else pytest.skip
         stop(f"no {names[0]} on this machine: {install}")
     return found
+
+
+def plugin(launcher: str) -> None:
+    """Skip where the Hydra plugin of `launcher=` is not installed; fail with `CI` set, but for Ray's, of 75 MB."""
+    extra = launcher.partition("_")[0]
+    if extra != "basic" and find_spec(f"hydra_plugins.hydra_{extra}_launcher") is None:
+        stop = pytest.fail if os.environ.get("CI") and extra != "ray" else pytest.skip
+        stop(f"no launcher={launcher} here: pip install 'veil[{extra}]'")
 
 
 class TinyRecognizer(nn.Module):

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 import pytest
-from conftest import CONF, ROOT, compose_config
+from conftest import CONF, ROOT, compose_config, plugin
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException
 from hydra.utils import get_object
@@ -48,6 +48,8 @@ def choices() -> list[str]:
 
 @pytest.mark.parametrize("choice", choices())
 def test_arguments_fit_the_target(choice: str) -> None:
+    if choice.startswith("launcher="):
+        plugin(choice.partition("=")[2])
     for node in targets(asdict(compose_config(choice, *REQUIRED.get(choice, [])))):
         target = get_object(node["_target_"])
         if node["_target_"].startswith("veil.tasks") and "_partial_" not in node:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from PIL import Image
+from pytorch_lightning import Trainer
 from wandb_file import offline_runs
 
 from veil.anonymization.anonymized_set import Writer
@@ -276,9 +277,23 @@ def test_a_far_that_the_data_cannot_support_is_refused(small_run: Callable[..., 
         evaluate(small_run("hide_at_far=0.001"))
 
 
-def test_no_device_is_refused(small_run: Callable[..., Config]) -> None:
-    with pytest.raises(InputError, match=r"trainer.devices must be at least 1, .* got 0"):
-        evaluate(small_run("trainer.devices=0"))
+@pytest.mark.parametrize("devices", [0, 2, -1])
+def test_other_than_one_device_is_refused(devices: int, small_run: Callable[..., Config]) -> None:
+    with pytest.raises(InputError, match=rf"trainer.devices must be 1 where faces are .* got {devices}; .*joblib"):
+        evaluate(small_run(f"trainer.devices={devices}"))
+
+
+def test_what_slurm_says_of_tasks_changes_nothing(
+    small_run: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lightning alone would take `SLURM_NTASKS` for its own, and refuse it."""
+    told = {"SLURM_NTASKS": "4", "SLURM_JOB_NAME": "sweep", "SLURM_JOB_ID": "7", "SLURM_NODELIST": "node1"}
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises((RuntimeError, ValueError), match="SLURM"):
+        Trainer(accelerator="cpu", devices=1, logger=False)
+    folder = evaluate(small_run("masker=random", "recognizer=eigenfaces", "attacks=none"))
+    assert figures(folder)["figures"]["check/coverage"]["value"] == 0.25
 
 
 def test_jpeg_is_what_is_measured(small_run: Callable[..., Config]) -> None:
@@ -349,13 +364,41 @@ def test_kill_9_loses_no_face_and_does_none_twice(photos: Path, cache: str, tmp_
         assert one == other
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_ends_with_its_batch_and_goes_on(
+    number: signal.Signals, photos: Path, cache: str, tmp_path: Path
+) -> None:
+    """In Lightning's loop, which has ideas of its own of signals."""
+    few = ["judges=none", "controls=none", "attacks=none", "split.gallery=0.6", "split.attackers=0", "batch_size=1"]
+    quick = ["recognizer=eigenfaces", "masker=random", "inpainter=fill", "trainer=cpu", "logger=csv"]
+    command = [*few, *quick, "data=folder", f"data.root={photos}", f"cache={cache}", f"outputs={tmp_path}"]
+    process = subprocess.Popen(
+        [sys.executable, "run.py", *command], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    while not (journals := [path for path in tmp_path.rglob("journal.jsonl") if path.stat().st_size]):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(number)
+    told = process.communicate()[1]
+    assert process.returncode == 128 + number
+    assert told.endswith("Stopped: what is done is kept, the same command goes on from there\n")
+    assert "Traceback" not in told
+    done = len(journals[0].read_text().splitlines())
+    assert 1 <= done < 12
+    again = run(*command)
+    assert again.returncode == 0
+    assert f"Resuming after {done} of 12 faces" in again.stdout
+
+
 def test_a_failing_job_does_not_stop_a_sweep(photos: Path, cache: str, tmp_path: Path) -> None:
     done = run(
         "-m", "masker=random", "ratio=25,0.25,0.5", "data=folder", f"data.root={photos}", f"cache={cache}",
         "logger=wandb", f"outputs={tmp_path}",
     )  # fmt: skip
     assert done.returncode == 1
-    assert "FAILED masker=random ratio=25" in done.stderr
+    assert "FAILED ratio=25: ratio is the share" in done.stderr
     assert "1 of 3 runs failed" in done.stderr
     (sweep,) = (tmp_path / "sweeps").iterdir()
     with (sweep / "summary.csv").open(newline="") as file:

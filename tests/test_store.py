@@ -1,6 +1,10 @@
 """A run folder is complete or it is not there."""
 
 import errno
+import os
+import re
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -48,9 +52,23 @@ def test_a_line_cut_off_by_a_kill_is_done_again(run: RunFolder) -> None:
     assert [row["key"] for row in run.rows()] == ["a", "b"]
 
 
-def test_one_process_makes_a_run(run: RunFolder) -> None:
-    with run.claimed(), pytest.raises(InputError, match="another process is making"), run.claimed():
-        raise AssertionError
+def test_one_process_makes_a_run(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    """Another waits, here a thread with a lock of its own, and tells for whom."""
+
+    def second() -> None:
+        with run.claimed():
+            order.append("second")
+
+    order: list[str] = []
+    thread = threading.Thread(target=second)
+    with run.claimed():
+        thread.start()
+        while not (told := capsys.readouterr().out):
+            time.sleep(0.01)
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"]
+    assert re.fullmatch(rf"Waiting: process {os.getpid()} on .* since .* is making {run.path}\n", told)
 
 
 def test_a_full_disk_is_one_clear_error(run: RunFolder) -> None:

@@ -1,5 +1,6 @@
 """The schema that every run is checked against before anything loads."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,6 +101,7 @@ class Config:
     image_format: str = "png"
     outputs: str = "outputs"
     cache: str = MISSING
+    cache_limit: str | None = "20GB"
     cache_scores: bool = True
     choices: Choices = field(default_factory=Choices)
 
@@ -148,8 +150,18 @@ class Config:
             raise InputError(f"on_error must be one of {ON_ERROR}, got {self.on_error!r}")
         if self.anonymized_as not in ANONYMIZED_AS:
             raise InputError(f"anonymized_as must be one of {ANONYMIZED_AS}, got {self.anonymized_as!r}")
+        if self.cache_limit is not None:
+            bytes_of(self.cache_limit)
         if self.image_format not in IMAGE_FORMATS:
             raise InputError(f"image_format must be one of {IMAGE_FORMATS}, got {self.image_format!r}")
+
+
+def bytes_of(limit: str) -> int:
+    """Of `cache_limit`. Raises InputError."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) *([KMGT]B)", limit.strip().upper())
+    if not found:
+        raise InputError(f"cache_limit must be null or a size such as 500MB, 20GB or 1TB, got {limit}")
+    return int(float(found[1]) * 1000 ** (1 + "KMGT".index(found[2][0])))
 
 
 def _is_box(part: Any) -> bool:

@@ -15,6 +15,7 @@ from veil.metrics.identification import Comparison
 from veil.metrics.intervals import Interval
 from veil.metrics.measure import CHANCE, CONTROL, Figure
 from veil.recognizers.weights import read_state, write_state
+from veil.storage.cache import used
 from veil.storage.faults import blamed
 from veil.storage.fingerprint import code, digest, settings
 from veil.types import Embeddings, Images, Inpainter, Masks, view_box
@@ -70,7 +71,7 @@ def _embeddings(
 ) -> ByJudge:
     """What each judge sees of the repainted faces; they are repainted once for all judges that have not seen them."""
     paths = {name: _path(judge.digest, config, cache, faces) for name, judge in material.judges.items()}
-    seen: dict[str, list[Embeddings]] = {judge: [] for judge, path in paths.items() if not path.exists()}
+    seen: dict[str, list[Embeddings]] = {judge: [] for judge, path in paths.items() if not used(path)}
     if seen:
         inpainter, device = control(), next(next(iter(material.recognizers.values())).parameters()).device
         with material.stages.bar("controls", len(faces)) as advance:

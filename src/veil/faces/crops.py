@@ -13,6 +13,7 @@ from veil.errors import InputError
 from veil.faces.align import Pixels, crop_face, every_face, face_detector, plausible
 from veil.faces.decode import Photo, Unreadable, decode, image_format, read_photo
 from veil.storage.atomic import whole
+from veil.storage.cache import used
 from veil.storage.faults import blamed
 from veil.storage.fingerprint import code, digest, versions
 from veil.storage.locks import locked
@@ -74,7 +75,7 @@ class Aligner:
         content = read_photo(photo.read)
         self.formats.add(image_format(content))
         path = crop_path(self.cache, content)
-        if not done(path):
+        if not used(path) and not done(path):
             pixels = decode(content)
             with self.stages.clock("align"), locked(self.cache / ".lock"):
                 if not done(path):

@@ -11,6 +11,7 @@ import torch
 
 from veil.recognizers.whitebox import WhiteBox
 from veil.storage.atomic import whole
+from veil.storage.cache import used
 from veil.storage.faults import blamed
 from veil.storage.fingerprint import digest
 from veil.storage.networks import network_of
@@ -38,7 +39,7 @@ class CachedScores:
         """Read what is known, ask the masker for the rest."""
         place = self._place(recognizer)
         paths = [place / f"{name}.npy" for name in map(_name, faces.images.cpu(), faces.identities, faces.seeds)]
-        missing = [index for index, path in enumerate(paths) if not path.exists()]
+        missing = [index for index, path in enumerate(paths) if not used(path)]
         made = dict(zip(missing, self._made(faces, missing, paths, recognizer), strict=True)) if missing else {}
         every = [made[index] if index in made else torch.from_numpy(np.load(path)) for index, path in enumerate(paths)]
         return torch.stack(torch.broadcast_tensors(*every)).to(faces.images)  # of a face that is not found, one number

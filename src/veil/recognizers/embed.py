@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from veil.data.faces import Enrolment, FaceSet, join
+from veil.storage.cache import used
 from veil.storage.faults import blamed
 from veil.storage.locks import locked
 from veil.storage.networks import network_of
@@ -56,6 +57,7 @@ class Embedder:
     @torch.no_grad()
     def _seen(self, faces: FaceSet, names: Sequence[str]) -> Seen:
         """Read what is known; what is missing is computed in batches, and a kill costs one. Processes take turns."""
+        used(self.store.names)
         known = self.store.rows()
         missing = [index for index, name in enumerate(names) if name not in known]
         if missing:

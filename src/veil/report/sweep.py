@@ -33,7 +33,7 @@ ANYHOW = (
     "metrics",
     "trainer",
 )  # change no picture
-SPEED = ("batch_size", "cache", "cache_scores", "outputs", "workers")
+SPEED = ("batch_size", "cache", "cache_limit", "cache_scores", "outputs", "workers")
 RESAMPLES = 10_000  # of people: a p-value can be 2e-4, which a correction for many leaves small
 
 
@@ -210,5 +210,6 @@ def frontier(runs: Sequence[Run], path: Path) -> bool:
 
 
 def _reach(intervals: Sequence[Interval]) -> list[list[float]]:
-    """Lengths of error bars below and above."""
-    return [[part.value - part.low for part in intervals], [part.high - part.value for part in intervals]]
+    """Lengths of error bars below and above; rounding can leave a bound on the wrong side of its value."""
+    below = [max(part.value - part.low, 0.0) for part in intervals]
+    return [below, [max(part.high - part.value, 0.0) for part in intervals]]

@@ -2,20 +2,19 @@
 
 import csv
 import errno
-import fcntl
 import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from omegaconf import OmegaConf
 
 from veil.errors import InputError
-from veil.storage.faults import blamed
 from veil.storage.fingerprint import digest, unlike
+from veil.storage.locks import locked
 from veil.storage.progress import console
 
 Row = dict[str, Any]
@@ -26,11 +25,9 @@ NUMBERS = ("label", "seed")
 BOOLS = ("found", "unchanged")
 
 
-def opened_lock(outputs: Path, name: str, knob: str = "outputs") -> TextIO:
-    """A lock file below `outputs`. Raises InputError where it cannot be written."""
-    with blamed(outputs, knob):
-        (outputs / ".locks").mkdir(parents=True, exist_ok=True)
-        return (outputs / ".locks" / (name if len(name) < 200 else digest(name))).open("w")
+def lock_file(outputs: Path, name: str) -> Path:
+    """A file below `outputs` to be locked."""
+    return outputs / ".locks" / (name if len(name) < 200 else digest(name))
 
 
 class RunFolder:
@@ -83,17 +80,17 @@ class RunFolder:
             console.print(f"Not done yet: {name} differs in {', '.join(changed[:6])}", soft_wrap=True)
 
     @contextmanager
-    def claimed(self, *, wait: bool = False) -> Iterator[None]:
-        """Be the only process that makes this run while inside.
+    def claimed(self) -> Iterator[None]:
+        """Be the only process that makes this run while inside; wait, and say so, while another one is.
 
-        Raises InputError when the folder cannot be written or, unless `wait`, another process is making the run.
+        Raises InputError when the folder cannot be written.
         """
-        with opened_lock(self.outputs, "-".join(self.path.relative_to(self.outputs).parts), self.knob) as lock:
-            try:
-                with blamed(self.outputs, self.knob):
-                    fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError as error:
-                raise InputError(f"{self.knob}: another process is making {self.path}") from error
+
+        def say(owner: str) -> None:
+            console.print(f"Waiting: {owner} is making {self.path}", soft_wrap=True)
+
+        path = lock_file(self.outputs, "-".join(self.path.relative_to(self.outputs).parts))
+        with locked(path, say, self.knob):
             yield
 
     @contextmanager

@@ -9,10 +9,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from veil.storage.stopping import stop_if_asked
+
 EVERY = 5.0  # seconds between two tellings of a stage
 console = Console()
 if not console.is_terminal:
-    console.width = max(console.width, 160)  # a log has no edge at which a table must be cut
+    console.width = 10_000  # a log has no edge at which a name must be cut
 
 
 class Rate(ProgressColumn):
@@ -44,7 +46,10 @@ class Stages:
 
     @contextmanager
     def bar(self, name: str, total: int | None, unit: str = "faces") -> Iterator[Callable[[int], None]]:
-        """Show a bar and clock the stage; yields `advance(count)`. `total` is `None` where nobody knows it."""
+        """Show a bar and clock the stage; yields `advance(count)`. `total` is `None` where nobody knows it.
+
+        What `advance` counts is kept: it raises Stopped where the user asked to stop.
+        """
         columns = (
             TextColumn("{task.description:<20}"),
             BarColumn(),
@@ -68,6 +73,7 @@ class Stages:
                 if time.monotonic() - told >= EVERY:
                     told = time.monotonic()
                     tell()
+                stop_if_asked()
 
             yield advance
             tell()

@@ -33,12 +33,12 @@ def with_lightning(setup: Setup, anonymizer: Anonymizer, batches: DataLoader, ad
     from pytorch_lightning.callbacks import LambdaCallback
 
     from veil.anonymization.module import Anonymization
-    from veil.tasks.fit import Stoppable, quiet_lightning
+    from veil.tasks.fit import Stoppable, new_trainer, quiet_lightning
 
     quiet_lightning()
     progress = LambdaCallback(on_predict_batch_end=lambda *args: advance(len(args[3].keys)))
     # in single precision; the masker's own is the white box's
-    trainer = instantiate(setup.config.trainer, callbacks=[progress, Stoppable()], precision="32-true")
+    trainer = new_trainer(setup.config, callbacks=[progress, Stoppable()], precision="32-true")
     trainer.predict(Anonymization(anonymizer), batches, return_predictions=False)
     anonymizer.to(setup.device)  # Lightning leaves it on the CPU
 
@@ -65,7 +65,7 @@ def made_set(setup: Setup, loop: Loop = with_lightning) -> AnonymizedSet:
 def anonymized_set(setup: Setup, loop: Loop = with_lightning) -> AnonymizedSet:
     """The set of this config, with every photo that the evaluation asks for; what is there already is not repainted."""
     made = AnonymizedSet(setup.place)
-    with made.run.claimed(wait=True):
+    with made.run.claimed():
         if not made.path.exists():
             made.run.say_what_changed()
         made.begin()
@@ -100,7 +100,7 @@ def adopted_set(setup: Setup) -> AnonymizedSet:
     """The set of `anonymized=`: pictures that another tool made, cut where the originals' faces are."""
     config, enrolment, matches = setup.config, setup.enrolment, setup.matches
     made = AnonymizedSet(setup.place)
-    with made.run.claimed(wait=True):
+    with made.run.claimed():
         made.begin()
         roles = _everything(setup)
         refused = adopt(

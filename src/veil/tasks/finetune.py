@@ -24,7 +24,7 @@ from veil.storage.addresses import head_folder, trunk_folder
 from veil.storage.folders import RunFolder
 from veil.storage.networks import weights_of
 from veil.storage.progress import Stages, console
-from veil.tasks.fit import fit, fit_head, is_helper, quiet_lightning
+from veil.tasks.fit import fit, fit_head, is_helper, new_trainer, quiet_lightning
 from veil.tasks.head import write_fitted
 from veil.tasks.prepare import prepared
 from veil.tasks.publish import log_found, tracked
@@ -72,7 +72,7 @@ def _make(config: Config, recipe: TrunkFitting, run: RunFolder, enrolment: Enrol
     with stages.clock("set-up"):
         quiet_lightning()
         recognizer = instantiate(config.recognizer)
-        device = instantiate(config.trainer).strategy.root_device
+        device = new_trainer(config).strategy.root_device
     if getattr(recognizer, "checkpoint", None) is not None:
         raise InputError("recognizer.checkpoint must be null for task=finetune, which begins with recognizer.weights")
     recognizer = recognizer.to(device)

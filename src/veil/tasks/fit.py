@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 from hydra.utils import instantiate
+from lightning_fabric.plugins.environments import LightningEnvironment
+from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import Callback, EarlyStopping, LambdaCallback, ModelCheckpoint
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
@@ -17,6 +19,7 @@ from veil.config import Config
 from veil.metrics.identification import Comparison
 from veil.recognizers.whitebox import centroids
 from veil.storage.progress import Stages
+from veil.storage.stopping import watched
 from veil.training.curve import Curve
 from veil.training.losses import new_loss
 from veil.training.people import Labelled, People
@@ -45,8 +48,8 @@ def fit(
         last.parent, "best", monitor="val/loss", save_weights_only=True, enable_version_counter=False
     )
     with stages.bar(label, recipe.epochs, "epochs") as advance:
-        trainer = instantiate(
-            config.trainer,
+        trainer = new_trainer(
+            config,
             max_epochs=recipe.epochs,
             logger=logger or False,
             callbacks=[
@@ -83,12 +86,22 @@ def fit_head(
     return classifier.cpu()
 
 
+def new_trainer(config: Config, **options: Any) -> Trainer:
+    """Lightning's trainer as `trainer=` says. With one device it is alone, whatever Slurm says of tasks: what counts
+    tasks of its own, in an `sbatch` script or a job of several, would be refused by Lightning.
+    """
+    if (config.trainer | options).get("devices") == 1:
+        options.setdefault("plugins", [LightningEnvironment()])
+    return instantiate(config.trainer, **options)
+
+
 class Stoppable(Callback):
-    """Ends at once on SIGTERM, as without Lightning, which waits for an end of training that prediction has not."""
+    """Ends on SIGTERM as without Lightning, which waits for an end of training that prediction has not."""
 
     def on_predict_start(self, *_: Any) -> None:
-        """Undo Lightning's own handler."""
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        """Undo Lightning's own handler, which calls ours where there is one."""
+        if not watched():
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def on_test_start(self, *_: Any) -> None:
         """The same."""

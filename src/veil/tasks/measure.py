@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
-from hydra.utils import instantiate
 from pytorch_lightning.callbacks import LambdaCallback
 
 from veil.anonymization.anonymized_set import AnonymizedSet
@@ -27,7 +26,7 @@ from veil.storage.addresses import NOT_OF_ROWS, evaluation_folder
 from veil.storage.folders import Row, RunFolder, read_manifest
 from veil.tasks.anonymize import made_set
 from veil.tasks.conclude import Evidence, conclude, keep_rebuilt, seen_in_training
-from veil.tasks.fit import Stoppable, quiet_lightning
+from veil.tasks.fit import Stoppable, new_trainer, quiet_lightning
 from veil.tasks.judges import Judging
 from veil.tasks.publish import log_found, tracked
 
@@ -160,7 +159,7 @@ def _measure(setup: Judging, run: RunFolder, material: Material, made: Anonymize
         quiet_lightning()
         with setup.stages.bar("evaluate", len(todo)) as advance:
             progress = LambdaCallback(on_test_batch_end=lambda *args: advance(len(args[3].faces.keys)))
-            trainer = instantiate(config.trainer, callbacks=[progress, Stoppable()], precision="32-true")
+            trainer = new_trainer(config, callbacks=[progress, Stoppable()], precision="32-true")
             shown = AnonymizedFaces(todo, material.results, material.mask_files)
             trainer.test(Evaluation(panel, keep), shown.loader(config.batch_size, config.workers), verbose=False)
         panel.to(setup.device)  # Lightning leaves it on the CPU

@@ -18,6 +18,8 @@ from veil.data.splitfile import checksum, counts, read_split, write_split
 from veil.recognizers.embed import Embedder
 from veil.recognizers.facenet import FaceNet
 from veil.storage.addresses import split_folder
+from veil.storage.cache import join, used
+from veil.storage.folders import RunFolder
 from veil.storage.progress import Stages, console
 from veil.types import Embeddings
 
@@ -26,11 +28,6 @@ def prepare(config: Config) -> Path:
     """Make the split file, or find it and check it to the last crop; print what it holds."""
     stages = Stages()
     enrolment = prepared(config, stages)
-    missing = [crop for part in (enrolment.gallery, enrolment.probes) for crop in part.crops if not crop.exists()]
-    if missing:
-        console.print(f"{len(missing)} crops are gone from the cache: making them again")
-        split_folder(config).discard()
-        enrolment = prepared(config, stages)
     folder = split_folder(config).path
     console.print(overview(enrolment), f"Split: {folder / 'split.npz'}", soft_wrap=True)
     console.print(f"Checksum: {checksum(enrolment)}\nAll names: {folder / NAME}", soft_wrap=True)
@@ -100,6 +97,19 @@ def _read(config: Config, stages: Stages) -> tuple[Enrolment, Stamps]:
         console.print("The data set has changed while it was read: reading it again")
 
 
+def _made(config: Config, run: RunFolder, stages: Stages) -> Enrolment:
+    """What the split file says, which is written first where there is none."""
+    if not run.complete:
+        shutil.rmtree(run.partial, ignore_errors=True)
+        enrolment, sources = _read(config, stages)
+        with run.writing() as folder:
+            write_split(folder, enrolment, sources)
+        left_out = [f"{len(names)} x {reason}" for reason, names in enrolment.inventory.ignored.items()]
+        if left_out:
+            console.print(escape(f"Ignored: {', '.join(left_out)}; task=prepare shows which"), soft_wrap=True)
+    return read_split(run.path, Path(config.cache).expanduser(), config.seed)
+
+
 def prepared(config: Config, stages: Stages) -> Enrolment:
     """The data set, aligned and split: read from its split file, which is made where there is none yet or where the
     data set has changed since.
@@ -107,19 +117,17 @@ def prepared(config: Config, stages: Stages) -> Enrolment:
     Raises InputError for a split file that does not fit its checksum.
     """
     run = split_folder(config)
-    with run.claimed(wait=True):
+    with run.claimed():
+        join(config.cache)
         if run.complete and not read_header(run.path).unchanged:
             console.print("The data set has changed since it was prepared: preparing it again")
             run.discard()
-        if not run.complete:
-            shutil.rmtree(run.partial, ignore_errors=True)
-            enrolment, sources = _read(config, stages)
-            with run.writing() as folder:
-                write_split(folder, enrolment, sources)
-            left_out = [f"{len(names)} x {reason}" for reason, names in enrolment.inventory.ignored.items()]
-            if left_out:
-                console.print(escape(f"Ignored: {', '.join(left_out)}; task=prepare shows which"), soft_wrap=True)
-        enrolment = read_split(run.path, Path(config.cache).expanduser(), config.seed)
+        enrolment = _made(config, run, stages)
+        missing = [crop for part in (enrolment.gallery, enrolment.probes) for crop in part.crops if not used(crop)]
+        if missing:
+            console.print(f"{len(missing)} crops are gone from the cache: making them again")
+            run.discard()
+            enrolment = _made(config, run, stages)
     if enrolment.unreadable:
         quarantine = run.path / "quarantine.csv"
         console.print(f"{len(enrolment.unreadable)} files are no photos and left out: {quarantine}", soft_wrap=True)

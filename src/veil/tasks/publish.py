@@ -1,5 +1,6 @@
 """Log runs: a logger is opened when work begins, and whatever it fails at costs no result."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from veil.report.tracking import VeilWandb, connection, failures, first_line, sa
 from veil.storage.fingerprint import digest
 from veil.storage.folders import RunFolder
 from veil.storage.progress import Stages
+from veil.sweep import ASKED
 from veil.tasks.fit import is_helper
 
 
@@ -73,24 +75,30 @@ def log_sweep(config: DictConfig, folder: Path) -> None:
     if not (folder / "summary.csv").exists():  # no run has ended well
         return
     make = instantiate(config.logger)
-    address = digest(["sweep", str(folder.resolve())], 8)
+    group = group_of(folder)
     with _forgiven():
-        logger = make(name=folder.name, id=address, group=folder.name, job_type="sweep")
+        logger = make(name=group, id=group, group=group, job_type="sweep")
         publish_sweep(logger, folder)
         close(logger)
 
 
-def sweep_folder() -> str | None:
-    """The name of the sweep's folder, in a multirun."""
+def sweep_group() -> str | None:
+    """What the sweep is called, in a multirun."""
     hydra = HydraConfig.get()
-    return str(hydra.sweep.dir).rstrip("/").rpartition("/")[2] if hydra.mode == RunMode.MULTIRUN else None
+    return group_of(Path(hydra.sweep.dir)) if hydra.mode == RunMode.MULTIRUN else None
+
+
+def group_of(sweep: Path) -> str:
+    """What the sweep of this folder is called: the same sweep again has the same name."""
+    group: str = json.loads((sweep / ASKED).read_text())["group"]
+    return group
 
 
 def _opened(config: Config, run: RunFolder, name: str) -> Logger:
     """The logger of `config.logger`, which knows the config."""
     make = instantiate(config.logger)
     address = [run.path.relative_to(run.outputs).as_posix(), run.parts]
-    logger: Logger = make(name=name, id=digest(address, 8), group=sweep_folder(), job_type=config.choices.task)
+    logger: Logger = make(name=name, id=digest(address, 8), group=sweep_group(), job_type=config.choices.task)
     log_config(logger, run.config)
     return logger
 

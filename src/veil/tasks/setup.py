@@ -18,7 +18,8 @@ from veil.recognizers.embed import Embedder
 from veil.recognizers.whitebox import WhiteBox
 from veil.storage.addresses import foreign_folder, set_folder, split_folder
 from veil.storage.fingerprint import device_kind
-from veil.storage.folders import RunFolder, opened_lock
+from veil.storage.folders import RunFolder, lock_file
+from veil.storage.locks import locked
 from veil.storage.packages import packaged_model
 from veil.storage.progress import Stages
 from veil.tasks.prepare import prepared
@@ -33,7 +34,9 @@ class Setup:
         self.config, self.stages, self.name = config, Stages(), config.choices.recognizer
         self._embedders: dict[nn.Module, Embedder] = {}
         asks_in_bfloat16(config)  # refused before hours of work, as are outputs that cannot be written
-        opened_lock(Path(config.outputs), "set-up").close()
+        _refuse_several_devices(config)
+        with locked(lock_file(Path(config.outputs), "set-up"), knob="outputs"):
+            pass
 
     @functools.cached_property
     def inpainter(self) -> Inpainter:
@@ -82,10 +85,8 @@ class Setup:
 
     @functools.cached_property
     def device(self) -> torch.device:
-        """Where networks run: the first of `trainer.devices`."""
+        """Where networks run."""
         kind, devices = device_kind(self.config.trainer["accelerator"]), self.config.trainer.get("devices")
-        if devices in (0, []):
-            raise InputError(f"trainer.devices must be at least 1, a list of indices, -1 or auto (all), got {devices}")
         index = devices[0] if isinstance(devices, list) else 0
         return torch.device(kind) if kind == "cpu" else torch.device(kind, index)
 
@@ -114,3 +115,14 @@ class Setup:
             refuse_another_split(recognizer, self.enrolment)
         fit_classical(recognizers, self.enrolment.gallery)
         return {name: recognizer.to(self.device) for name, recognizer in recognizers.items()}
+
+
+def _refuse_several_devices(config: Config) -> None:
+    devices = config.trainer.get("devices")
+    alone = devices == 1 or (isinstance(devices, list) and len(devices) == 1)
+    every = devices in (-1, "auto") and torch.cuda.device_count() == 1
+    if not alone and not every:
+        raise InputError(
+            f"trainer.devices must be 1 where faces are anonymised and evaluated, got {devices}; "
+            "a sweep's runs go side by side with launcher=joblib"
+        )

@@ -32,7 +32,7 @@ from veil.storage.networks import weights_of
 from veil.storage.packages import packaged_model
 from veil.storage.progress import console
 from veil.tasks.fields import cut_fields
-from veil.tasks.fit import is_helper, quiet_lightning
+from veil.tasks.fit import is_helper, new_trainer, quiet_lightning
 from veil.tasks.publish import tracked
 from veil.training.adversary import ADVERSARY_SHAPES, AdversarialTraining
 from veil.training.autoencoder import AutoencoderTraining, StemFeatures, new_autoencoder, whiten
@@ -293,7 +293,7 @@ def _fit(
     }
     with _tracked(run, folder, name) as logger:
         loggers = [CSVLogger(folder, name="curves"), *([logger] if logger else [])]
-        trainer = instantiate(config.trainer, **settings | options, logger=loggers)
+        trainer = new_trainer(config, **settings | options, logger=loggers)
         trainer.fit(module, data, ckpt_path=last if last.exists() else None, weights_only=False)
     module.load_state_dict(torch.load(last, map_location="cpu", weights_only=False)["state_dict"])
     if torch.distributed.is_initialized():  # the helpers are done; what follows runs on one device

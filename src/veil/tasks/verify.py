@@ -23,7 +23,7 @@ from veil.recognizers.embed import Embedder
 from veil.storage.addresses import verification_folder
 from veil.storage.folders import write_csv
 from veil.storage.progress import Stages, console
-from veil.tasks.fit import quiet_lightning
+from veil.tasks.fit import new_trainer, quiet_lightning
 from veil.tasks.judges import available, other_judges
 from veil.tasks.prepare import prepared
 from veil.tasks.publish import log_found, tracked
@@ -64,7 +64,7 @@ def _make(config: Config, folder: Path, enrolment: Enrolment, stages: Stages) ->
     quiet_lightning()
     judges, missing = available(other_judges(config, config.choices.recognizer))
     recognizers = {config.choices.recognizer: instantiate(config.recognizer), **judges}
-    device = instantiate(config.trainer).strategy.root_device
+    device = new_trainer(config).strategy.root_device
     faces = everybody(enrolment)
     people = np.array(faces.identities)
     asked = asked_pairs(config, faces)

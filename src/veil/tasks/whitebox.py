@@ -62,7 +62,7 @@ def fitted_head(
     if tuned is not None:
         return tuned.head()
     run = head_folder(config, checksum(enrolment))
-    with run.claimed(wait=True):
+    with run.claimed():
         if not run.complete:
             from veil.tasks.head import make_head  # loads Lightning, which trains it
 

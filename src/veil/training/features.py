@@ -17,6 +17,7 @@ from veil.metrics.identification import Comparison
 from veil.recognizers.embed import BATCH
 from veil.recognizers.facenet import FaceNet
 from veil.storage.atomic import whole
+from veil.storage.cache import used
 from veil.storage.faults import blamed
 from veil.storage.fingerprint import code, digest
 from veil.storage.networks import network_of
@@ -107,7 +108,7 @@ def features(
     )
     rows = [range(start, min(start + CHUNK, start - start % size + size)) for start in _starts(size, variants + 1)]
     paths = [folder / f"{_address(trunk, pictures, chunk)}.npy" for chunk in rows]
-    missing = [(chunk, path) for chunk, path in zip(rows, paths, strict=True) if not path.exists()]
+    missing = [(chunk, path) for chunk, path in zip(rows, paths, strict=True) if not used(path)]
     if missing:
         with stages.bar(label, sum(len(chunk) for chunk, _ in missing)) as advance:
             for chunk, path in missing:

@@ -1,0 +1,127 @@
+"""The cache within its limit: the least recently used goes first, and nothing that a running process uses.
+
+An entry is a file, or the files of one network's embeddings. Whoever uses one says so by `used`, which dates it;
+whoever began before that date may still need it. `python -m veil.storage.cache` removes all that nobody uses.
+"""
+
+import fcntl
+import os
+import platform
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple, TextIO
+
+from veil.config import bytes_of
+from veil.storage.locks import locked
+from veil.storage.progress import console
+
+FILES = ("controls", "crops", "features", "scores")  # folders whose files are entries, each by itself
+UNITS = {"TB": 10**12, "GB": 10**9, "MB": 10**6, "KB": 10**3}  # bytes
+OWN: dict[Path, TextIO] = {}  # held while this process lives: the caches that it uses
+
+
+class Entry(NamedTuple):
+    """What is removed at once."""
+
+    paths: Sequence[Path]
+    size: int  # bytes
+    last_used: float
+
+
+def join(cache: str) -> None:
+    """Say that this process uses the cache from now on, until it ends."""
+    folder = Path(cache).expanduser()
+    if folder not in OWN:
+        users = folder / ".users"
+        users.mkdir(parents=True, exist_ok=True)
+        OWN[folder] = (users / f"{platform.node()}-{os.getpid()}").open("w")
+        fcntl.flock(OWN[folder], fcntl.LOCK_EX)
+
+
+def used(path: Path) -> bool:
+    """Whether an entry is there; if so, it is used now."""
+    with suppress(OSError):  # of a cache that may only be read, which nobody tidies
+        os.utime(path)
+    return path.exists()
+
+
+def tidy(cache: str, limit: str | None) -> None:
+    """After a run that used the cache: remove entries until no more than `limit` is there, and say so."""
+    folder = Path(cache).expanduser()
+    if limit is not None and folder in OWN:
+        most = bytes_of(limit)
+        removed, left = remove(folder, most)
+        if removed:
+            console.print(f"Cache: {shown(removed)} least recently used removed, {shown(left)} left in {folder}")
+        if left > most:
+            console.print(f"Cache: {shown(left)} are in use in {folder}, more than cache_limit={limit}")
+
+
+def remove(folder: Path, most: int) -> tuple[int, int]:
+    """Remove entries that no process uses, least recently used first, until `most` bytes are there; give how many
+    bytes went, and how many stay.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / ".locks" / "tidy"):
+        since = _since(folder)
+        entries = sorted(_entries(folder), key=lambda entry: entry.last_used)
+        total, removed = sum(entry.size for entry in entries), 0
+        for entry in entries:
+            if total - removed <= most or entry.last_used >= since:
+                break
+            if _entry(entry.paths) == entry:  # not used meanwhile
+                for path in entry.paths:
+                    path.unlink()
+                removed += entry.size
+    return removed, total - removed
+
+
+def shown(size: int) -> str:
+    """E.g. `1.5 GB`."""
+    unit = next((name for name in UNITS if size >= UNITS[name]), "KB")
+    return f"{size / UNITS[unit]:.1f} {unit}"
+
+
+def _since(folder: Path) -> float:
+    """When the longest running process began that uses the cache; what dead ones left is removed."""
+    began = [float("inf")]
+    for path in (folder / ".users").glob("*"):
+        if folder in OWN and path.name == Path(OWN[folder].name).name:
+            began.append(path.stat().st_mtime)
+            continue
+        with path.open("r+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+            except BlockingIOError:
+                began.append(path.stat().st_mtime)
+    return min(began)
+
+
+def _entries(folder: Path) -> Iterator[Entry]:
+    for name in FILES:
+        for path in (folder / name).rglob("*"):
+            if path.is_file() and path.stat().st_size and not path.name.startswith("."):  # those are being written
+                mark = path.with_suffix(".box")  # beside a crop, and gone with it
+                yield _entry([path, *([mark] if mark.exists() else [])])
+    for path in (folder / "embeddings").glob("*"):
+        files = sorted(path.glob("[!.]*"))  # names first: vectors without a name are overwritten
+        if files:
+            yield _entry(files)
+
+
+def _entry(paths: Sequence[Path]) -> Entry:
+    stats = [path.stat() for path in paths]
+    return Entry(paths, sum(stat.st_size for stat in stats), max(stat.st_mtime for stat in stats))
+
+
+def main() -> None:
+    """Remove from the cache what no running process uses."""
+    folder = Path(os.environ.get("VEIL_CACHE") or "~/.cache/veil").expanduser()
+    removed, left = remove(folder, 0)
+    console.print(f"{shown(removed)} removed from {folder}; {shown(left)} are in use")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+"""Sweeps: unique folders, failures at once, what Ctrl-C leaves, two at once, other launchers."""
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, plugin
+from sweep_task import BATCHES
+
+from veil.storage.locks import locked
+
+Process = subprocess.Popen[str]
+
+
+def start(outputs: Path, *overrides: str) -> Process:
+    """`veil -m` of naps, in a process group of its own, as a terminal has it."""
+    common = ["task._target_=sweep_task.nap", "masker=random", f"outputs={outputs}"]
+    paths = os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
+    return subprocess.Popen(
+        [sys.executable, "run.py", "-m", *common, *overrides],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": paths},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def naps(outputs: Path) -> list[str]:
+    path = outputs / "naps"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def every(*seeds: int) -> list[str]:
+    return [f"{seed} {batch}" for seed in seeds for batch in range(BATCHES)]
+
+
+def wait_for(outputs: Path, count: int, process: Process) -> None:
+    while len(naps(outputs)) < count:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+
+
+def test_a_failure_is_told_at_once_with_its_cause_and_progress_after_each_run(tmp_path: Path) -> None:
+    process = start(tmp_path, "seed=1,13,2")
+    out, err = process.communicate()
+    assert process.returncode == 1
+    assert "FAILED seed=13: ZeroDivisionError: no luck\n" in err
+    assert err.endswith("1 of 3 runs failed:\n  seed=13: ZeroDivisionError: no luck\n")
+    assert re.search(r"\[1 of 3 done, ends in \d s\]  seed=1\n", out)
+    assert re.search(r"\[1 of 3 done, 1 failed, ends in \d s\]  seed=13\n", out)
+    assert "[2 of 3 done, 1 failed]  seed=2\n" in out
+    assert naps(tmp_path) == every(1, 2)
+    (journal,) = tmp_path.glob("sweeps/*/runs.jsonl")
+    lines = [json.loads(line) for line in journal.read_text().splitlines()]
+    assert [line["job"] for line in lines] == [0, 0, 1, 1, 2, 2]
+    assert "sweep_task.py" in lines[3]["traceback"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_sweep_keeps_its_batch_says_what_is_left_and_goes_on(
+    number: signal.Signals, code: int, tmp_path: Path
+) -> None:
+    process = start(tmp_path, "seed=1,2,3")
+    wait_for(tmp_path, BATCHES + 2, process)
+    os.killpg(process.pid, number)
+    _, err = process.communicate()
+    assert process.returncode == code
+    assert "Traceback" not in err
+    assert "Stopping when this batch is kept" in err
+    assert err.endswith("2 of 3 runs are left; the same command goes on with them:\n  seed=2\n  seed=3\n")
+    assert naps(tmp_path) == every(1, 2)[: BATCHES + 3]  # the batch it was in, no more
+    process = start(tmp_path, "seed=1,2,3")
+    assert "[3 of 3 done]  seed=3" in process.communicate()[0]
+    assert process.returncode == 0
+    assert naps(tmp_path) == every(1, 2, 3)
+
+
+def test_two_sweeps_at_once_have_folders_of_their_own_and_do_nothing_twice(tmp_path: Path) -> None:
+    sweeps = [start(tmp_path, "seed=1,2,3") for _ in range(2)]
+    told = [sweep.communicate()[0] for sweep in sweeps]
+    assert [sweep.returncode for sweep in sweeps] == [0, 0]
+    assert all("[3 of 3 done]" in out for out in told)
+    assert "Waiting: process" in "".join(told)
+    assert sorted(naps(tmp_path)) == every(1, 2, 3)
+    journals = list(tmp_path.glob("sweeps/*/runs.jsonl"))
+    assert [len(journal.read_text().splitlines()) for journal in journals] == [6, 6]
+
+
+def test_a_folder_that_another_sweep_has_is_refused(tmp_path: Path) -> None:
+    own = f"hydra.sweep.dir={tmp_path / 'mine'}"
+    first = start(tmp_path, "seed=1,2,3", own)
+    wait_for(tmp_path, 1, first)
+    second = start(tmp_path, "seed=4,5", own)
+    err = second.communicate()[1]
+    assert second.returncode == 1
+    assert re.search(r"error: hydra.sweep.dir: another sweep \(process \d+ on .*\) runs in .*mine\n", err)
+    first.communicate()
+    assert first.returncode == 0
+    assert naps(tmp_path) == every(1, 2, 3)
+    again = start(tmp_path, "seed=4,5", own)  # a folder that a sweep had
+    assert "[2 of 2 done]" in again.communicate()[0]
+
+
+def test_a_dead_owners_lock_is_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    code = (
+        f"import time, pathlib, veil.storage.locks as locks\nwith locks.locked(pathlib.Path({str(path)!r})):\n  print()"
+    )
+    owner = subprocess.Popen([sys.executable, "-uc", f"{code}; time.sleep(99)"], stdout=subprocess.PIPE, text=True)
+    assert owner.stdout is not None
+    owner.stdout.readline()
+
+    def kill(name: str) -> None:
+        told.append(name)
+        owner.kill()
+
+    told: list[str] = []
+    with locked(path, kill):
+        assert told[0].startswith(f"process {owner.pid} on ")
+        assert path.read_text().startswith(f"process {os.getpid()} on ")
+    with locked(path, pytest.fail):
+        pass
+    owner.communicate()
+
+
+LAUNCHERS = ["joblib", "submitit_local", pytest.param("ray", marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_a_launcher_tells_and_leaves_what_basic_does(launcher: str, tmp_path: Path) -> None:
+    plugin(launcher)
+    process = start(tmp_path, f"launcher={launcher}", "seed=1,13,2,3")
+    out, err = process.communicate()
+    assert process.returncode == 1
+    assert "FAILED seed=13: ZeroDivisionError: no luck\n" in err
+    assert err.endswith("1 of 4 runs failed:\n  seed=13: ZeroDivisionError: no luck\n")
+    assert "[3 of 4 done, 1 failed]" in out
+    assert sorted(naps(tmp_path)) == every(1, 2, 3)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_while_runs_go_side_by_side(number: signal.Signals, tmp_path: Path) -> None:
+    """Ctrl-C reaches the whole process group, SIGTERM the process that it was sent to."""
+    plugin("joblib")
+    sweep = ("launcher=joblib", "hydra.launcher.n_jobs=2", "seed=1,2,3,4,5,6")
+    process = start(tmp_path, *sweep)
+    wait_for(tmp_path, 4, process)
+    (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
+    _, err = process.communicate()
+    assert process.returncode == 128 + number
+    assert re.search(r"[456] of 6 runs are left", err)
+    before = naps(tmp_path)
+    time.sleep(0.5)
+    assert naps(tmp_path) == before  # nobody works on
+    process = start(tmp_path, *sweep)
+    assert "[6 of 6 done]" in process.communicate()[0]
+    assert sorted(naps(tmp_path)) == every(1, 2, 3, 4, 5, 6)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_a_launcher_ends_with_the_table_of_basic(launcher: str, photos: Path, cache: str, tmp_path: Path) -> None:
+    plugin(launcher)
+
+    def summary(name: str) -> list[dict[str, str]]:
+        few = ["judges=none", "controls=none", "attacks=none", "split.gallery=0.6", "split.attackers=0"]
+        quick = ["recognizer=eigenfaces", "inpainter=fill", "trainer=cpu", "logger=csv", f"launcher={name}"]
+        own = ["task._target_=veil.tasks.evaluate.evaluate", "data=folder", f"data.root={photos}", f"cache={cache}"]
+        process = start(tmp_path / name, *few, *quick, *own, "ratio=0.25,0.5,25")
+        assert "FAILED ratio=25: ratio is the share" in process.communicate()[1]
+        (path,) = tmp_path.glob(f"{name}/sweeps/*/summary.csv")
+        with path.open(newline="") as file:
+            return [row | {"folder": ""} for row in csv.DictReader(file)]
+
+    basic = summary("basic")
+    assert [row["ratio"] for row in basic] == ["0.25", "0.5"]
+    assert summary(launcher) == basic
