@@ -13,7 +13,8 @@ from PIL import Image
 from pytorch_lightning.loggers import WandbLogger
 
 from veil.config import Config
-from veil.report.loggers import flat, publish
+from veil.report.knobs import flat
+from veil.report.loggers import publish
 from veil.storage.folders import RunFolder
 from veil.tasks.evaluate import evaluate
 from veil.tasks.finetune import finetune

@@ -3,21 +3,18 @@
 import csv
 import netrc
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlparse
 
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 
 from veil.evaluation.results import read_results
 from veil.faces.pictures import nearly_equal, read_pixels
+from veil.report.knobs import flat, without_paths
 from veil.storage.folders import Row, RunFolder, read_manifest
 from veil.storage.progress import console
 
 IMAGES = 8  # of each kind that are logged
-PATH = "a path of this machine"
-PLACES = ("anonymized", "cache", "checkpoint", "outputs", "root")  # knobs that name places
 
 
 class VeilWandb(WandbLogger):
@@ -112,25 +109,3 @@ def _log_confusions(logger: VeilWandb, run: RunFolder) -> None:
             rows = list(csv.DictReader(file))
         columns = ["label", "probes", "accuracy", "taken_for_label", "times"]
         logger.log_table("confusions", columns, [[row[column] for column in columns] for row in rows])
-
-
-def without_paths(knobs: Mapping[str, Any]) -> dict[str, Any]:
-    """Knobs without the paths of this machine, which say who works there, and may say on whom."""
-    return {name: PATH if _tells_a_path(name, value) else value for name, value in knobs.items()}
-
-
-def _tells_a_path(name: str, value: Any) -> bool:
-    if isinstance(value, list | tuple):
-        return any(_tells_a_path(name, part) for part in value)
-    if not isinstance(value, str) or not value:
-        return False
-    last = name.rpartition("/")[2]
-    return last in PLACES or value.startswith(("~", ".")) or Path(value).is_absolute() or Path(value).exists()
-
-
-def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"a": {"b": 1}}` -> `{"a/b": 1}`."""
-    leaves: dict[str, Any] = {}
-    for key, value in tree.items():
-        leaves |= flat(value, f"{prefix}{key}/") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return leaves
