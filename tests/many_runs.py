@@ -66,8 +66,8 @@ def _pictures(folder: Path, people: int) -> list[Path]:
     files = []
     for probe in range(people * PHOTOS):
         for kind in KINDS:
-            coarse = generator.integers(0, 256, (16, 16, 3), np.uint8)
-            image = Image.fromarray(coarse).resize((256, 256), Image.Resampling.BICUBIC)
+            coarse = Image.fromarray(generator.integers(0, 256, (16, 16), np.uint8))  # grey and soft, as AT&T's are
+            image = coarse.resize((256, 256), Image.Resampling.BICUBIC).convert("RGB")
             if kind == "mask":
                 image = image.convert("L").point(lambda level: 255 * (level > 128))
             files.append(folder / f"{probe}-{kind}.png")
