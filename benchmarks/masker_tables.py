@@ -19,7 +19,8 @@ from veil.metrics.identification import RANKS
 from veil.metrics.information import BITS
 from veil.metrics.measure import WORST, name_of
 from veil.metrics.verification import TAR
-from veil.report.sweep import paired_rows, read_runs
+from veil.report.compare import paired_rows
+from veil.report.runs import candidates, find_runs, read_runs
 
 HELD_OUT = name_of(RANKS[1], "dlib")
 FIGURES = {  # of a run: heading, digits
@@ -38,15 +39,16 @@ ORDER += ("whole_face", "landmarks", "t_zone", "ensemble", "search")
 
 def runs_table(folders: Sequence[Path]) -> None:
     """Masker x ratio, each with its difference from `random`; then all differences."""
-    found = read_runs([path.parent for folder in folders for path in folder.rglob("metrics.json")])
-    runs = sorted((run for run in found if run["masker"]), key=lambda run: (run["ratio"], place(run["masker"])))
+    found = candidates(read_runs(find_runs(folders)))
+    runs = sorted(found, key=lambda one: (one.settings["ratio"], place(one.settings["masker"])))
     pairs = [row for row in paired_rows(runs) if row["figure"] == HELD_OUT]
     from_random = {(row["ratio"], row["second"]): difference(row) for row in pairs if row["first"] == "random"}
     heading("ratio", "masker", *(name for name, _ in FIGURES.values()), "held-out rank-1 less random's")
     for run in runs:
-        measured = {name: figure.interval._asdict() for name, figure in run["results"].measured.items()}
+        measured = {name: figure.interval._asdict() for name, figure in run.measured.items()}
+        ratio, masker = run.settings["ratio"], run.settings["masker"]
         cells = [between(measured.get(name), digits) for name, (_, digits) in FIGURES.items()]
-        line(f"{run['ratio']:g}", f"`{run['masker']}`", *cells, from_random.get((run["ratio"], run["masker"]), ""))
+        line(f"{ratio:g}", f"`{masker}`", *cells, from_random.get((ratio, masker), ""))
     print()
     for row in pairs:
         print(

@@ -65,6 +65,7 @@ HEAVY = {"diffusers", "facenet_pytorch", "pytorch_lightning", "torch", "torchmet
         ("veil", HEAVY | {"hydra", "numpy", "rich"}),
         ("veil.cli", HEAVY | {"numpy", "plotly", "sklearn", "wandb"}),
         ("veil.tasks.evaluate", HEAVY | {"plotly", "scipy", "sklearn", "wandb"}),  # a finished run is shown by it
+        ("veil.tasks.report", HEAVY | {"matplotlib", "pandas", "plotly", "sklearn", "wandb"}),
         ("veil.api", HEAVY - {"facenet_pytorch", "torch", "torchvision"}),
         ("veil.tasks.measure", {"captum", "datasets", "diffusers", "onnxruntime", "pandas", "sklearn", "wandb"}),
     ],

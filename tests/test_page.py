@@ -3,14 +3,13 @@
 import html
 import json
 import re
-import subprocess
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import program
+from browser import browse
 from omegaconf import OmegaConf
 from PIL import Image
 
@@ -23,6 +22,7 @@ from veil.metrics.intervals import Interval
 from veil.metrics.measure import CLEAR, WORST, Figure, by_name
 from veil.metrics.privacy import COSINE
 from veil.report.page import write_page
+from veil.report.people import shows_original
 from veil.storage.folders import read_manifest, write_csv, write_manifest
 
 PEOPLE = 6
@@ -45,7 +45,7 @@ def folder(tmp_path: Path) -> Path:
             Image.fromarray(np.full((32, 32, 3), 60 * level + number, np.uint8)).save(folder / file)
         measured = {"privacy/dlib/rank1": float(number < 3), "privacy/dlib/cosine": number / 12}
         rows.append({"key": f"{ORIGINAL}/{number}", "person": ORIGINAL, "label": number // 2, "unchanged": False})
-        rows[-1] |= measured | files
+        rows[-1] |= measured | files | {"utility/psnr": 20.0, "utility/psnr_masked": 15.0}
     write_manifest(folder, rows)
     config = {
         "ratio": 0.25, "cells": None, "seed": 0, "image_format": "png", "split": {"gallery": 0.8},
@@ -94,7 +94,7 @@ def text(page: Path) -> str:
     return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", body.replace("<wbr>", ""))).split())
 
 
-PROBE = """<script>addEventListener("load", () => parent.postMessage(JSON.stringify({
+PROBE = """() => ({
   traces: [...document.querySelectorAll(".js-plotly-plot")].map(
     plot => [...plot.querySelectorAll("svg.main-svg .scatterlayer .trace path")]
       .filter(path => path.getTotalLength() > 9).length),
@@ -103,27 +103,10 @@ PROBE = """<script>addEventListener("load", () => parent.postMessage(JSON.string
   widest: Math.max(0, ...[...document.querySelectorAll("svg.main-svg")].map(svg => svg.getBoundingClientRect().right)),
   ink: getComputedStyle(document.querySelector("h1")).color,
   axis: getComputedStyle(document.querySelector(".xtick text") ?? document.body).fill,
-}), "*"))</script>"""
-# a headless window is at least 500 px wide: a phone is a frame
-FRAME = """<iframe src="probed.html" style="width: {width}px; height: 900px; border: 0"></iframe>
-<script>addEventListener("message", event => document.title = event.data)</script>"""
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --enable-logging=stderr --virtual-time-budget=5000 --dump-dom"
-)
-
-
-def browse(page: Path, profile: Path, width: int = 1280, *, dark: bool = False) -> tuple[dict[str, Any], list[str]]:
-    """What Chromium drew of a page, and what it wrote to its console."""
-    browser = program("chromium", "chromium-browser", "google-chrome", install="`apt-get install chromium` brings one")
-    page.with_name("probed.html").write_text(page.read_text() + PROBE)
-    frame = page.with_name("frame.html")
-    frame.write_text(FRAME.format(width=width))
-    scheme = f"--blink-settings=preferredColorScheme={0 if dark else 1}"
-    command = [browser, *FLAGS.split(), scheme, f"--user-data-dir={profile}", "--window-size=1400,1000", frame.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-    (title,) = re.findall(r"<title>(\{.*?\})</title>", done.stdout)
-    return json.loads(html.unescape(title)), [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+  seen: [...document.querySelectorAll("main section")].filter(part => part.getBoundingClientRect().top < 900)
+    .map(part => part.getAttribute("aria-labelledby")),
+  tables: [...document.querySelectorAll("table")].filter(table => table.checkVisibility()).length,
+})"""
 
 
 @pytest.mark.parametrize(("value", "outcome"), [("", pytest.skip.Exception), ("1", pytest.fail.Exception)])
@@ -133,14 +116,16 @@ def test_without_a_browser_tests_are_skipped_and_in_ci_they_fail(
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("CI", value)
     with pytest.raises(outcome, match="no chromium on this machine: `apt-get install chromium`"):
-        browse(tmp_path / "report.html", tmp_path / "profile")
+        browse(tmp_path / "report.html", tmp_path / "profile", PROBE)
 
 
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)])
 def test_every_figure_is_drawn_without_network_or_error(folder: Path, tmp_path: Path, width: int, dark: bool) -> None:
-    drawn, console = browse(write_page(folder), tmp_path / "profile", width, dark=dark)
+    drawn, console = browse(write_page(folder), tmp_path / "profile", PROBE, width, dark=dark)
     # dlib: 4 distributions, two of them filled; CMC and DET: 3 curves and chance; facenet: CMC of clear, and chance
-    assert drawn["traces"] == [6, 4, 4, 2]
+    assert drawn["traces"] == [4, 6, 4, 2]  # the held-out judge's CMC beside the faces
+    assert drawn["seen"][:1] == ["people"]  # pictures first
+    assert drawn["tables"] == 0  # folded
     assert drawn["width"] == width
     assert drawn["overflow"] <= 0
     assert 0 < drawn["widest"] <= width
@@ -152,7 +137,7 @@ def test_every_figure_is_drawn_without_network_or_error(folder: Path, tmp_path: 
 def test_a_request_to_the_network_would_be_seen(folder: Path, tmp_path: Path) -> None:
     page = write_page(folder)
     page.write_text(page.read_text() + '<img src="https://example.org/a.png">')
-    assert any("Content Security Policy" in line for line in browse(page, tmp_path / "profile")[1])
+    assert any("Content Security Policy" in line for line in browse(page, tmp_path / "profile", PROBE)[1])
 
 
 def test_nothing_on_the_page_is_elsewhere_and_plotly_is_there_once(folder: Path) -> None:
@@ -196,6 +181,17 @@ def test_originals_only_when_asked(folder: Path) -> None:
     assert write_page(folder, originals=True).read_text().count('alt="Clear face of person') == PEOPLE
 
 
+def test_a_result_that_nearly_equals_its_original_is_not_shown(folder: Path) -> None:
+    rows = read_manifest(folder)
+    for row, change_ in zip(rows, ({}, {"utility/psnr": 45.0}, {"utility/psnr_masked": 35.0}, {}), strict=False):
+        row |= change_
+    assert [shows_original(row) for row in rows[:4]] == [False, True, True, False]
+    assert shows_original(rows[0] | {"utility/psnr": None})  # infinite
+    write_manifest(folder, rows)
+    assert text(write_page(folder)).count("result: equals the original, or nearly, and is not shown") == 2
+    assert "is not shown" not in text(write_page(folder, originals=True))
+
+
 def test_what_is_missing_is_said_and_makes_the_page_small(folder: Path, tmp_path: Path) -> None:
     (folder / "scores.npz").unlink()
     (folder / "manifest.csv").unlink()
@@ -205,7 +201,7 @@ def test_what_is_missing_is_said_and_makes_the_page_small(folder: Path, tmp_path
     for missing in ("holds no scores.npz", "manifest.csv is not in", "holds no timings", "says nothing about privacy"):
         assert missing in said
     assert page.stat().st_size < 50_000
-    assert browse(page, tmp_path / "profile")[1] == []
+    assert browse(page, tmp_path / "profile", PROBE)[1] == []
 
 
 def test_an_unfinished_run_has_no_page(folder: Path) -> None:
@@ -254,6 +250,6 @@ def test_how_much_each_face_took_is_drawn(folder: Path, tmp_path: Path) -> None:
     page = write_page(folder)
     assert "half needed at most 25 %" in text(page)
     assert "91.7 % of faces could be hidden" in text(page)
-    drawn, console = browse(page, tmp_path / "profile")
-    assert drawn["traces"][0] == 1
+    drawn, console = browse(page, tmp_path / "profile", PROBE)
+    assert drawn["traces"][1] == 1  # below the faces and their plot
     assert console == []

@@ -10,32 +10,32 @@ from veil.evaluation.results import Results, write_results
 from veil.metrics.identification import RANKS
 from veil.metrics.intervals import Interval
 from veil.metrics.measure import Figure, by_name
-from veil.report.sweep import paired_rows, read_runs
+from veil.report.compare import paired_rows
+from veil.report.runs import candidates, read_runs
 from veil.storage.folders import write_manifest
 
 
-def run(folder: Path, masker: str, ratio: float, named: list[float], **knobs: Any) -> Path:
+def run(folder: Path, masker: str, ratio: float, named: list[float], seed: int = 0, **knobs: Any) -> Path:
     folder.mkdir()
     rows = [{"key": str(i), "label": i // 2, "privacy/dlib/rank1": value} for i, value in enumerate(named)]
     write_manifest(folder, rows)
-    figure = Figure(RANKS[1], Interval(0.5, 0.4, 0.6, 12), "dlib", "naive")
+    rank1 = knobs.pop("rank1", 0.5)
+    figure = Figure(RANKS[1], Interval(rank1, 0.4, 0.6, 12), "dlib", "naive")
     faces = {"people": 6, "attackers": 0, "gallery": 12, "probes": 12, "not_found": [], "quarantined": 0}
     write_results(folder, Results(by_name([figure]), [], faces, "", {}))
     choices = {"data": "att", "recognizer": "facenet", "inpainter": "fill", "masker": masker, "task": "evaluate"}
-    own = {"masker": {"_target_": masker, "draws": knobs.pop("draws", 1)}, "ratio": ratio, "seed": 0, "cells": 16}
+    own = {"masker": {"_target_": masker, "draws": knobs.pop("draws", 1)}, "ratio": ratio, "seed": seed, "cells": 16}
     (folder / "config.yaml").write_text(OmegaConf.to_yaml({"choices": choices, **own, **knobs}))
     return folder
 
 
 def test_runs_that_differ_in_the_masker_alone_are_compared(tmp_path: Path) -> None:
-    runs = read_runs(
-        [
-            run(tmp_path / "a", "random", 0.25, [1.0] * 12),
-            run(tmp_path / "b", "saliency", 0.25, [0.0, 1.0] * 6),
-            run(tmp_path / "c", "saliency", 0.5, [0.0] * 12),
-        ]
-    )
-    (row,) = paired_rows(runs)
+    folders = [
+        run(tmp_path / "a", "random", 0.25, [1.0] * 12),
+        run(tmp_path / "b", "saliency", 0.25, [0.0, 1.0] * 6),
+        run(tmp_path / "c", "saliency", 0.5, [0.0] * 12),
+    ]
+    (row,) = paired_rows(candidates(read_runs(folders)))
     assert (row["figure"], row["first"], row["second"], row["n"]) == ("privacy/dlib/rank1", "random", "saliency", 12)
     assert row["difference"] == row["low"] == row["high"] == -0.5  # every person loses one of two
     assert row["p"] == row["p_holm"] == pytest.approx(2 / 10_001)
@@ -50,8 +50,10 @@ def test_runs_of_one_masker_are_told_apart_by_its_knobs_and_no_other_knob_differ
         run(tmp_path / "d", "random", 0.25, [1.0] * 12, batch_size=4),  # changes no picture
     ]
     runs = read_runs(folders)
-    assert [one["label"] for one in runs] == ["saliency draws=1", "saliency draws=20", "saliency", "random"]
-    rows = {(row["first"], row["second"]): row for row in paired_rows(runs)}
+    labels = ["saliency draws=1", "saliency draws=20", "saliency draws=1", "random"]
+    assert [one.settings["masker"] for one in runs] == labels
+    assert [one.settings["cells"] for one in runs] == [16, 16, 32, 16]
+    rows = {(row["first"], row["second"]): row for row in paired_rows(candidates(runs))}
     assert set(rows) == {
         ("saliency draws=1", "saliency draws=20"),
         ("saliency draws=1", "random"),
@@ -64,4 +66,27 @@ def test_runs_of_one_masker_are_told_apart_by_its_knobs_and_no_other_knob_differ
 
 def test_runs_of_other_probes_are_not_compared(tmp_path: Path) -> None:
     folders = [run(tmp_path / "a", "saliency", 0.25, [1.0] * 12), run(tmp_path / "b", "random", 0.25, [1.0] * 10)]
-    assert paired_rows(read_runs(folders)) == []
+    assert paired_rows(candidates(read_runs(folders))) == []
+
+
+def test_seeds_that_both_have_count_together(tmp_path: Path) -> None:
+    folders = [
+        run(tmp_path / "a", "random", 0.25, [1.0] * 12),
+        run(tmp_path / "b", "random", 0.25, [1.0] * 12, seed=1),
+        run(tmp_path / "c", "random", 0.25, [0.0] * 12, seed=2),  # the other masker has no seed 2
+        run(tmp_path / "d", "saliency", 0.25, [0.0, 1.0] * 6),
+        run(tmp_path / "e", "saliency", 0.25, [1.0] * 12, seed=1),
+    ]
+    (row,) = paired_rows(candidates(read_runs(folders)))
+    assert (row["seeds"], row["n"]) == (2, 24)
+    assert row["difference"] == row["low"] == row["high"] == -0.25  # every person loses one of four
+
+
+def test_of_very_many_maskers_those_that_are_named_least_are_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("veil.report.compare.MOST", 2)
+    maskers = (("a", 0.2), ("b", 0.9), ("c", 0.5))
+    folders = [run(tmp_path / name, name, 0.25, [1.0] * 12, rank1=share) for name, share in maskers]
+    (row,) = paired_rows(candidates(read_runs(folders)))
+    assert (row["first"], row["second"]) == ("a", "c")

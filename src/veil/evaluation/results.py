@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from veil.errors import InputError
-from veil.metrics.measure import ANONYMISED, Figure, Measure, by_name
+from veil.metrics.measure import ANONYMISED, Figure, Measure
 
 SCHEMA = 2  # of metrics.json; files of another one are refused
 
@@ -92,7 +92,7 @@ def read_results(folder: Path) -> Results:
         name: Measure(**parts | {"bounds": tuple(parts["bounds"])}) for name, parts in contents["measures"].items()
     }
     return Results(
-        by_name(Figure.from_json(parts, measures[parts["measure"]]) for parts in contents["figures"].values()),
+        {name: Figure.from_json(parts, measures[parts["measure"]]) for name, parts in contents["figures"].items()},
         [Flag(parts["kind"], parts["text"], tuple(parts["figures"])) for parts in contents["flags"]],
         **{name: contents[name] for name in ("faces", "command", "timings", "details")},
     )

@@ -58,7 +58,7 @@ def publish_sweep(logger: VeilWandb, folder: Path) -> None:
 
     with (folder / "summary.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    columns = [name for name in rows[0] if name not in ("folder", "flags")]
+    columns = [name for name in rows[0] if name not in ("folders", "flags")]
     table = wandb.Table(columns=list(logged_names(columns).values()))
     for row in rows:
         table.add_data(*(_cell(name, row) for name in columns))
@@ -70,15 +70,13 @@ def publish_sweep(logger: VeilWandb, folder: Path) -> None:
 
 
 def _cell(name: str, row: Mapping[str, str]) -> float | str | None:
-    """A number where the column has numbers; a masker without the paths among its knobs."""
-    if name == "masker":
-        if row["inpainter"] == ANOTHER:
-            return ANOTHER  # else its folder's name
-        parts = (part.rpartition("=") for part in row[name].split(" "))
-        return " ".join(knob + equals + str(without_paths({"": value})[""]) for knob, equals, value in parts)
-    if name in ("data", "recognizer", "inpainter"):
-        return row[name]
-    return float(row[name]) if row[name] else None
+    """A number where the column is a figure's; else a setting, without the paths among its knobs."""
+    if "/" in name:
+        return float(row[name]) if row[name] else None
+    if name == "masker" and row["inpainter"] == ANOTHER:
+        return ANOTHER  # else its folder's name
+    parts = (part.rpartition("=") for part in row[name].split(" "))
+    return " ".join(knob + equals + str(without_paths({"": value})[""]) for knob, equals, value in parts)
 
 
 def close(logger: Logger, *, failed: bool = False) -> dict[str, Any]:

@@ -19,8 +19,8 @@ from veil.metrics.measure import percent
 from veil.metrics.needed import COLUMNS
 from veil.metrics.privacy import COSINE
 from veil.report.glossary import GLOSSARY
-from veil.report.people import Columns, extremes, pictures, ranked
-from veil.report.plots import Drawing, cumulative_matches, detection_errors, distributions, enough, read_scores
+from veil.report.people import Columns, extremes, pictures, ranked, shows_original
+from veil.report.plots import CMC, Drawing, cumulative_matches, detection_errors, distributions, enough, read_scores
 from veil.report.tables import group_tables, page_tables
 from veil.report.verdict import three_tests, verdict
 from veil.storage.folders import Row, read_manifest
@@ -41,6 +41,7 @@ def write_page(folder: Path, *, originals: bool = False) -> Path:
     config = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.create(text)))
     rows = read_manifest(folder)
     sections = _drawings(folder / "scores.npz", results)
+    judge, first = _first(sections, results, config)
     ratios = _ratios(rows) if config.get("hide_at_far") else None
     here = Path(__file__).parent
     templates = Environment(
@@ -56,6 +57,11 @@ def write_page(folder: Path, *, originals: bool = False) -> Path:
         rebuilt=_command(config),
         tables=page_tables(results),
         sections=sections,
+        first=first,
+        first_judge=judge,
+        first_drawing=first and first[0],
+        shows_original=shows_original,
+        originals=originals,
         ratios=ratios and (ratios, _embed(ratios, "white boxes")),
         held_out=results.held_out,
         groups=group_tables(folder / "groups.csv"),
@@ -84,6 +90,15 @@ def _drawings(path: Path, results: Results) -> dict[str, list[tuple[Drawing, Mar
         drawings = (distributions(evidence, thresholds), matches, detection_errors(evidence))
         drawn[judge] = [(drawing, _embed(drawing, judge)) for drawing in drawings if drawing]
     return drawn
+
+
+def _first(
+    sections: Mapping[str, list[tuple[Drawing, Markup]]], results: Results, config: Mapping[str, Any]
+) -> tuple[str, tuple[Drawing, Markup] | None]:
+    """The plot beside the faces: how often a held-out judge, else the white box, names the person; None without."""
+    judges = [*sorted(results.held_out), config["choices"]["recognizer"]]
+    found = ((judge, part) for judge in judges for part in sections.get(judge, ()) if part[0].title == CMC)
+    return next(found, ("", None))
 
 
 def _ratios(rows: Sequence[Row]) -> Drawing:

@@ -63,22 +63,40 @@ def extremes(people: Sequence[Person]) -> tuple[Sequence[Person], Sequence[Perso
     return worst, people[len(worst) :][-SHOWN:][::-1]
 
 
-def pictures(folder: Path, row: Row, *, originals: bool) -> dict[str, str | None]:
-    """Address of each picture by kind; `None` where it must not or cannot be shown.
-
-    A result that equals its original is an original.
+def shows_original(row: Row) -> bool:
+    """Whether a result equals its original, or nearly, as far as the manifest tells: a PSNR of 40 dB in the view, or of
+    30 dB in the mask or of a result without one. What has no PSNR is equal; where none was measured, nobody knows.
     """
+    whole, masked = "utility/psnr", "utility/psnr_masked"
+    if row.get("unchanged") or whole not in row:
+        return True
+    limits = {whole: 40 if row.get("mask") else 30} | ({masked: 30} if masked in row and row.get("mask") else {})
+    return any(row[name] is None or row[name] >= limit for name, limit in limits.items())
+
+
+def pictures(folder: Path, row: Row, *, originals: bool) -> dict[str, str | None]:
+    """Address of each picture by kind; `None` where it must not or cannot be shown."""
     kinds = ["mask", "result", "rebuilt", *(["original"] if originals else [])]
-    private = {"result"} if row.get("unchanged") and not originals else set()
+    private = {"result"} if shows_original(row) and not originals else set()
     return {kind: None if kind in private else _inline(folder / row[kind]) for kind in kinds if row.get(kind)}
+
+
+def strip(folder: Path, files: Sequence[str | None], side: int = SIDE) -> str:
+    """Small copies side by side as one `data:` address, without metadata; grey where there is no file."""
+    row = Image.new("RGB", (side * len(files), side), "grey")
+    for place, file in enumerate(files):
+        if file and (folder / file).exists():
+            row.paste(_small(folder / file, side), (place * side, 0))
+    buffer = io.BytesIO()
+    row.save(buffer, "jpeg", quality=85)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def _inline(path: Path) -> str | None:
     """A small copy as a `data:` address, without metadata."""
-    if not path.exists():
-        return None
+    return strip(path.parent, [path.name]) if path.exists() else None
+
+
+def _small(path: Path, side: int) -> Image.Image:
     with Image.open(path) as image:
-        small = Image.fromarray(np.array(image.convert("RGB"))).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    small.save(buffer, "jpeg", quality=85)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+        return image.convert("RGB").resize((side, side), Image.Resampling.BOX)

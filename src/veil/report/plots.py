@@ -86,6 +86,7 @@ def det(
 BLUE, GREY = "#3b86c8", "#808080"  # clear photos; impostors and chance: 3:1 against white and near black
 ATTACKS = ("#dd6b20", "#b060c8", "#2f9468", "#c8506e", "#8a6d3b")  # in order of appearance; their dashes differ too
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
+CMC = "CMC curves"
 QUOTED = 1e-3  # FAR at which the DET curve is put into words
 
 
@@ -141,7 +142,7 @@ def cumulative_matches(evidence: ByAttack, people: int) -> Drawing | None:
     k, _ = cmc(np.array([1]), people)
     figure.add_scatter(x=k, y=k / people, name="chance", mode="lines", line={"color": GREY, "dash": "dot", "width": 1})
     figure.update_xaxes(type="log", tickvals=[step * 10**power for power in range(7) for step in (1, 2, 5)])
-    return Drawing("CMC curves", figure, f"Rank 1: {'; '.join(first)}; chance {percent(1 / people)}.")
+    return Drawing(CMC, figure, f"Rank 1: {'; '.join(first)}; chance {percent(1 / people)}.")
 
 
 def detection_errors(evidence: ByAttack) -> Drawing | None:

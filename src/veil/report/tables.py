@@ -1,6 +1,7 @@
 """Tables for the console and the page."""
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from rich.table import Table
 
 from veil.evaluation.results import Results
 from veil.metrics.measure import ANONYMISED, CLEAR, CONTROL, NAIVE, WORST, Figure, percent
+from veil.storage.progress import console
 
 
 def shown(figure: Figure) -> bool:
@@ -68,6 +70,35 @@ def group_tables(path: Path) -> dict[tuple[str, str], list[dict[str, Any]]]:
         shown_row = row | {"value": percent(float(row["rank1"])), "interval": reach}
         tables.setdefault((row["judge"], row["attack"]), []).append(shown_row)
     return dict(sorted(tables.items()))
+
+
+def write_parquet(table: Path) -> None:
+    """The same table, a CSV, beside it in the form that pandas, polars and DuckDB read: numbers are numbers. Without
+    pyarrow it is not written, and a line says so.
+    """
+    path = table.with_suffix(".parquet")
+    try:
+        import pyarrow.csv
+        import pyarrow.parquet
+    except ImportError:
+        console.print(f"{path.name} is not written: it needs pyarrow, `pip install 'veil[parquet]'`", soft_wrap=True)
+        return
+    pyarrow.parquet.write_table(pyarrow.csv.read_csv(table), path)
+
+
+def markdown(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table for a README."""
+    whole = [[cell.replace("|", r"\|") for cell in line] for line in (heading, ["---"] * len(heading), *rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in whole)
+
+
+def latex(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table for a paper: `booktabs`; every special character is escaped."""
+    special = str.maketrans({character: f"\\{character}" for character in "&%$#_{}"} | {"\\": r"\textbackslash{}"})
+    special |= str.maketrans({"~": r"\textasciitilde{}", "^": r"\textasciicircum{}"})
+    first, *others = (" & ".join(cell.translate(special) for cell in line) + r" \\" for line in (heading, *rows))
+    opening = [rf"\begin{{tabular}}{{{'l' * len(heading)}}}", r"\toprule", first, r"\midrule"]
+    return "\n".join([*opening, *others, r"\bottomrule", r"\end{tabular}", ""])
 
 
 def _section(figure: Figure) -> tuple[int, str]:

@@ -5,7 +5,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -153,6 +153,17 @@ def read_manifest(folder: Path) -> list[Row]:
         return []
     with path.open(newline="") as file:
         return [{column: _read(column, text) for column, text in row.items()} for row in csv.DictReader(file)]
+
+
+def read_columns(folder: Path, names: Collection[str]) -> dict[str, list[Any]]:
+    """Those of these columns that the manifest has, as `read_manifest` reads them; the fewer, the faster."""
+    path = folder / "manifest.csv"
+    if not path.exists():
+        return {}
+    with path.open(newline="") as file:
+        header, *rows = csv.reader(file)
+    places = {name: place for place, name in enumerate(header) if name in names}
+    return {name: [_read(name, row[place]) for row in rows] for name, place in places.items()}
 
 
 def _read(column: str, text: str) -> Any:
