@@ -17,8 +17,8 @@ MOST = 30  # maskers of one comparison: 435 pairs
 
 
 def paired_rows(found: Sequence[Candidate]) -> list[Row]:
-    """Rank-1 of every attack and judge, second less first, for each two candidates whose pictures differ by the masker, or
-    its knobs, alone, and which asked that attack and judge in the same way. The seeds that both have count together.
+    """Rank-1 of every attack and judge, second less first, for each two candidates whose pictures differ by the masker,
+    or its knobs, alone, and that ask this attack and judge alike. The seeds that both have count together.
 
     `low`, `high` (95 %) and `p` are by resampled people; `p_holm` is corrected for all the comparisons of one figure
     (Holm 1979); `p_mcnemar` takes probes as independent. Of more than `MOST` maskers that differ in nothing else, those
