@@ -38,7 +38,7 @@ def test_runs_that_differ_in_the_masker_alone_are_compared(tmp_path: Path) -> No
     (row,) = paired_rows(candidates(read_runs(folders)))
     assert (row["figure"], row["first"], row["second"], row["n"]) == ("privacy/dlib/rank1", "random", "saliency", 12)
     assert row["difference"] == row["low"] == row["high"] == -0.5  # every person loses one of two
-    assert row["p"] == row["p_holm"] == pytest.approx(2 / 10_001)
+    assert row["p"] == row["p_holm"] == pytest.approx(2 / 2**6, abs=0.006)  # the sign test of six people
     assert row["p_mcnemar"] == pytest.approx(2 * 0.5**6)
 
 
@@ -60,7 +60,7 @@ def test_runs_of_one_masker_are_told_apart_by_its_knobs_and_no_other_knob_differ
         ("saliency draws=20", "random"),
     }
     corrected = {pair: row["p_holm"] for pair, row in rows.items()}
-    assert corrected["saliency draws=20", "random"] == pytest.approx(3 * 2 / 10_001)
+    assert corrected["saliency draws=20", "random"] == pytest.approx(3 * 2 / 2**6, abs=0.02)
     assert corrected["saliency draws=1", "random"] == 1
 
 

@@ -23,13 +23,12 @@ from omegaconf import DictConfig
 
 from veil.errors import InputError
 from veil.storage.fingerprint import digest
-from veil.storage.folders import lock_file
+from veil.storage.folders import ASKED, lock_file
 from veil.storage.locks import locked
 from veil.storage.progress import console
 from veil.storage.stopping import run_begins, run_ended
 
 JOURNAL = "runs.jsonl"
-ASKED = "sweep.json"  # what the sweep was asked, and what it is called: the same sweep again is the same group
 LAST = 5  # runs by whose length the rest is estimated
 EVERY = 0.5  # seconds between two looks at the journal
 

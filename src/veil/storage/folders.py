@@ -18,6 +18,7 @@ from veil.storage.locks import locked
 from veil.storage.progress import console
 
 Row = dict[str, Any]
+ASKED = "sweep.json"  # what a sweep was asked, and what it is called: the same sweep again is the same group
 
 # Columns of a manifest that are no figures
 TEXTS = ("key", "person", "predicted_clear", "predicted", "original", "mask", "result", "rebuilt")

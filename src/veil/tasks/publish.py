@@ -16,9 +16,8 @@ from veil.report.loggers import close, log_config, publish, publish_sweep
 from veil.report.published import logged_at, note
 from veil.report.tracking import VeilWandb, connection, failures, first_line, say
 from veil.storage.fingerprint import digest
-from veil.storage.folders import RunFolder
+from veil.storage.folders import ASKED, RunFolder
 from veil.storage.progress import Stages
-from veil.sweep import ASKED
 from veil.tasks.fit import is_helper
 
 
