@@ -80,7 +80,7 @@ def results(outputs: Path) -> dict[str, Any]:
     found = {}
     for path in sorted(outputs.glob("folder/*/*/ratio=*/*/evaluation-*/metrics.json")):
         measured = json.loads(path.read_text())
-        told = {name: part for name, part in measured.items() if name not in ("seconds", "command")}
+        told = {name: part for name, part in measured.items() if name not in ("timings", "command")}
         pictures = [picture.read_bytes() for picture in sorted(path.parents[1].glob("probes/*/*.png"))]
         found[path.parents[2].name] = told, read_manifest(path.parent), pictures
     return found
