@@ -23,11 +23,11 @@ def dashboard(config: Config) -> Path:
     project, entity = config.logger.get("project", "veil"), config.task["entity"]
     judges = [judge for judge in config.judges if judge != config.choices.recognizer]
     panels = sections(config.choices.recognizer, judges)
-    views = {kind.__name__: kind(project, entity or "", panels) for kind in (workspace, report)}
     folder = Path(config.outputs, "dashboard")
-    for name, view in views.items():
-        with whole(folder / f"{name}.json") as partial:
-            spec = view._to_model().spec.model_dump(mode="json", by_alias=True, exclude_none=True)
+    for view in (workspace, report):
+        name = view.__name__
+        with whole(folder / f"{name}.json") as partial:  # of nobody's project: somebody's is looked up at W&B
+            spec = view(project, "", panels)._to_model().spec.model_dump(mode="json", by_alias=True, exclude_none=True)
             partial.write_text(json.dumps(spec, indent=1))
         console.print(f"{name.capitalize()}: {folder / f'{name}.json'}", soft_wrap=True)
     if entity is not None:
@@ -35,8 +35,8 @@ def dashboard(config: Config) -> Path:
         if reason:
             raise InputError(f"task.entity={entity}: nothing can be saved to W&B, for {reason}")
         try:
-            for view in views.values():
-                console.print(f"W&B:      {view.save().url}", soft_wrap=True)
+            for view in (workspace, report):
+                console.print(f"W&B:      {view(project, entity, panels).save().url}", soft_wrap=True)
         except failures() as error:
             raise InputError(f"task.entity={entity}: W&B refuses the dashboard: {first_line(error)}") from error
     return folder
