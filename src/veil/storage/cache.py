@@ -10,15 +10,16 @@ import platform
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import NamedTuple
 
 from veil.config import bytes_of
+from veil.storage.faults import blamed
 from veil.storage.locks import locked
 from veil.storage.progress import console
 
 FILES = ("controls", "crops", "features", "scores")  # folders whose files are entries, each by itself
 UNITS = {"TB": 10**12, "GB": 10**9, "MB": 10**6, "KB": 10**3}  # bytes
-OWN: dict[Path, TextIO] = {}  # held while this process lives: the caches that it uses
+OWN: dict[Path, Path] = {}  # the caches that this process uses, and the file of each that says so
 
 
 class Entry(NamedTuple):
@@ -34,9 +35,11 @@ def join(cache: str) -> None:
     folder = Path(cache).expanduser()
     if folder not in OWN:
         users = folder / ".users"
-        users.mkdir(parents=True, exist_ok=True)
-        OWN[folder] = (users / f"{platform.node()}-{os.getpid()}").open("w")
-        fcntl.flock(OWN[folder], fcntl.LOCK_EX)
+        mark = users / f"{platform.node()}-{os.getpid()}"
+        with blamed(folder):
+            users.mkdir(parents=True, exist_ok=True)
+            fcntl.flock(os.open(mark, os.O_WRONLY | os.O_CREAT, 0o666), fcntl.LOCK_EX)  # until the process ends
+        OWN[folder] = mark
 
 
 def used(path: Path) -> bool:
@@ -87,7 +90,7 @@ def _since(folder: Path) -> float:
     """When the longest running process began that uses the cache; what dead ones left is removed."""
     began = [float("inf")]
     for path in (folder / ".users").glob("*"):
-        if folder in OWN and path.name == Path(OWN[folder].name).name:
+        if folder in OWN and path.name == OWN[folder].name:
             began.append(path.stat().st_mtime)
             continue
         with path.open("r+") as file:
