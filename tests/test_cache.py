@@ -82,7 +82,7 @@ def test_a_run_keeps_what_it_used_and_the_next_makes_what_is_gone(
     cache.tidy(str(own), "0.5MB")
     assert left(own) == there
     assert "more than cache_limit=0.5MB" in capsys.readouterr().out
-    cache.OWN.pop(own).close()  # as its end would
+    os.close(cache.OWN.pop(own))  # as its end would
     removed, _ = cache.remove(own, 0)
     assert removed > 30 * 10_000
     second = evaluate(small_run(*knobs, outputs="again"))

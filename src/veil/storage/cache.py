@@ -19,7 +19,7 @@ from veil.storage.progress import console
 
 FILES = ("controls", "crops", "features", "scores")  # folders whose files are entries, each by itself
 UNITS = {"TB": 10**12, "GB": 10**9, "MB": 10**6, "KB": 10**3}  # bytes
-OWN: dict[Path, Path] = {}  # the caches that this process uses, and the file of each that says so
+OWN: dict[Path, int] = {}  # the caches that this process uses; open until it ends: the file of each that says so
 
 
 class Entry(NamedTuple):
@@ -35,11 +35,14 @@ def join(cache: str) -> None:
     folder = Path(cache).expanduser()
     if folder not in OWN:
         users = folder / ".users"
-        mark = users / f"{platform.node()}-{os.getpid()}"
         with blamed(folder):
             users.mkdir(parents=True, exist_ok=True)
-            fcntl.flock(os.open(mark, os.O_WRONLY | os.O_CREAT, 0o666), fcntl.LOCK_EX)  # until the process ends
-        OWN[folder] = mark
+            OWN[folder] = os.open(users / _own_name(), os.O_WRONLY | os.O_CREAT, 0o666)
+            fcntl.flock(OWN[folder], fcntl.LOCK_EX)
+
+
+def _own_name() -> str:
+    return f"{platform.node()}-{os.getpid()}"
 
 
 def used(path: Path) -> bool:
@@ -90,7 +93,7 @@ def _since(folder: Path) -> float:
     """When the longest running process began that uses the cache; what dead ones left is removed."""
     began = [float("inf")]
     for path in (folder / ".users").glob("*"):
-        if folder in OWN and path.name == OWN[folder].name:
+        if folder in OWN and path.name == _own_name():
             began.append(path.stat().st_mtime)
             continue
         with path.open("r+") as file:
