@@ -15,6 +15,8 @@ RANK1 = "rank1"  # name of the measure
 RESAMPLES = 10_000  # of people: a p-value can be 2e-4, which a correction for many leaves small
 MOST = 30  # maskers of one comparison: 435 pairs
 
+Joined = dict[tuple[int, tuple[int, ...]], dict[str, Column]]  # by candidate and seeds
+
 
 def paired_rows(found: Sequence[Candidate]) -> list[Row]:
     """Rank-1 of every attack and judge, second less first, for each two candidates whose pictures differ by the masker,
@@ -32,7 +34,8 @@ def paired_rows(found: Sequence[Candidate]) -> list[Row]:
         compared = sorted(sorted(family, key=_named)[:MOST], key=family.index)
         if len(compared) > 1:
             columns = {id(run): _columns(run) for candidate in compared for run in candidate.runs}
-            rows += [row for pair in combinations(compared, 2) for row in _differences(*pair, columns)]
+            joined: Joined = {}
+            rows += [row for pair in combinations(compared, 2) for row in _differences(*pair, columns, joined)]
     for name in {row["figure"] for row in rows}:
         of_figure = [row for row in rows if row["figure"] == name]
         for row, corrected in zip(of_figure, holm([row["p"] for row in of_figure]), strict=True):
@@ -67,18 +70,20 @@ def _columns(run: Run) -> dict[str, Column]:
     }
 
 
-def _differences(first: Candidate, second: Candidate, columns: Mapping[int, Mapping[str, Column]]) -> list[Row]:
-    shared = sorted({run.seed for run in first.runs} & {run.seed for run in second.runs})
-    before, after = (
-        [columns[id(run)] for run in candidate.runs if run.seed in shared] for candidate in (first, second)
-    )
+def _differences(
+    first: Candidate, second: Candidate, columns: Mapping[int, Mapping[str, Column]], joined: Joined
+) -> list[Row]:
+    shared = tuple(sorted({run.seed for run in first.runs} & {run.seed for run in second.runs}))
+    for candidate in (first, second):
+        if (id(candidate), shared) not in joined:
+            parts = [columns[id(run)] for run in candidate.runs if run.seed in shared]
+            joined[id(candidate), shared] = _together(parts)
+    before, after = joined[id(first), shared], joined[id(second), shared]
     settings = {name: value for name, value in first.settings.items() if name != "masker"}
     rows = []
-    for name in sorted(set.intersection(*map(set, (*before, *after)))) if shared else []:
-        if _asked(first.runs[0], name) != _asked(second.runs[0], name):
-            continue
-        one, other = (_joined([part[name] for part in side]) for side in (before, after))
-        if set(one.keys) == set(other.keys):
+    for name in sorted(before.keys() & after.keys()):
+        one, other = before[name], after[name]
+        if one.keys == other.keys and _asked(first.runs[0], name) == _asked(second.runs[0], name):
             found = paired_difference(one, other, RESAMPLES)._asdict() | {"p_mcnemar": mcnemar(one, other).p}
             who = {"first": first.settings["masker"], "second": second.settings["masker"]}
             rows.append({**settings, "seeds": len(shared), "figure": name, **who, **found})
@@ -92,9 +97,11 @@ def _asked(run: Run, name: str) -> tuple[Any, Any]:
     return attacks.get(figure.attack), judges.get(figure.subject)
 
 
-def _joined(parts: Sequence[Column]) -> Column:
-    if len(parts) == 1:
-        return parts[0]
-    keys = [key for part in parts for key in part.keys]
-    values, people = (np.concatenate([part[at] for part in parts]) for at in (1, 2))
-    return Column(keys, values, people)
+def _together(parts: Sequence[Mapping[str, Column]]) -> dict[str, Column]:
+    """The columns that every seed has, one seed after the other."""
+    found = {}
+    for name in set.intersection(*(set(part) for part in parts)) if parts else ():
+        keys = [key for part in parts for key in part[name].keys]
+        values, people = (np.concatenate([part[name][at] for part in parts]) for at in (1, 2))
+        found[name] = Column(keys, values, people)
+    return found

@@ -164,7 +164,12 @@ def read_columns(folder: Path, names: Collection[str]) -> dict[str, list[Any]]:
     with path.open(newline="") as file:
         header, *rows = csv.reader(file)
     places = {name: place for place, name in enumerate(header) if name in names}
-    return {name: [_read(name, row[place]) for row in rows] for name, place in places.items()}
+    found: dict[str, list[Any]] = {}
+    for name, place in places.items():
+        plain = name not in (*TEXTS, *BOOLS, *NUMBERS)  # most are: without a call for each value
+        texts = [row[place] for row in rows]
+        found[name] = [float(text) if text else None for text in texts] if plain else [_read(name, t) for t in texts]
+    return found
 
 
 def _read(column: str, text: str) -> Any:
