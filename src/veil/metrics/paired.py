@@ -74,13 +74,18 @@ def paired_difference(first: Column, second: Column, resamples: int = 1000, seed
         reach = end_interval(0.0, len(counts))[1] if np.isin(before, (0.0, 1.0)).all() else 0.0
         return Difference(0.0, -reach, reach, 1.0, n)
     draws = _draws(len(counts), resamples, seed)
-    means = (draws @ totals) / (draws @ counts)
-    signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(resamples, len(totals)))
-    far = np.abs(signs @ totals) >= abs(totals.sum()) * (1 - 1e-9)
+    even = (counts == counts[0]).all()  # then every resample has as many probes: half the work
+    means = (draws @ totals) / (n if even else draws @ counts)
+    far = np.abs(_signs(len(totals), resamples, seed) @ totals) >= abs(totals.sum()) * (1 - 1e-9)
     return Difference(value, *percentiles(means), (int(far.sum()) + 1) / (resamples + 1), n)
 
 
 _draws = lru_cache(2)(resample)  # of many comparisons on the same people
+
+
+@lru_cache(2)
+def _signs(people: int, resamples: int, seed: int) -> Float[np.ndarray, "resamples people"]:
+    return np.random.default_rng(seed).choice([-1.0, 1.0], size=(resamples, people))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

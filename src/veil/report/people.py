@@ -99,4 +99,5 @@ def _inline(path: Path) -> str | None:
 
 def _small(path: Path, side: int) -> Image.Image:
     with Image.open(path) as image:
-        return image.convert("RGB").resize((side, side), Image.Resampling.BOX)
+        plain = image if image.mode in ("L", "RGB") else image.convert("RGB")
+        return plain.resize((side, side), Image.Resampling.BOX)
