@@ -57,6 +57,21 @@ def test_what_was_used_least_recently_goes_first(tmp_path: Path) -> None:
     assert not cache.used(tmp_path / "features/c.npy")
 
 
+def test_a_crop_goes_with_its_marks_and_with_the_further_faces_of_its_photo(tmp_path: Path) -> None:
+    """Without them the main face of a photo would be taken for the only one."""
+    folder = tmp_path / "crops" / "ab"
+    folder.mkdir(parents=True)
+    (folder / "abmain.png").write_bytes(bytes(1000))
+    (folder / "abmain.box").touch()
+    (folder / "abmain.others").write_text("abother")
+    (folder / "abother.png").write_bytes(bytes(1000))
+    os.utime(folder / "abmain.others", (0, 0))
+    os.utime(folder / "abother.png", (0, 0))
+    assert cache.remove(tmp_path, 2007) == (0, 2007)
+    assert cache.remove(tmp_path, 2006) == (2007, 0)
+    assert left(tmp_path) == []
+
+
 def test_nothing_goes_that_a_running_process_uses(tmp_path: Path) -> None:
     paths = filled(tmp_path)
     process = subprocess.Popen([sys.executable, "-uc", JOINED, tmp_path], stdout=subprocess.PIPE)

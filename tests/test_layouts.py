@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from veil.data.folder import folder
 from veil.data.lfw import lfw
-from veil.data.listing import BROKEN, EMPTY, HIDDEN, LOOSE, READ_ALREADY
+from veil.data.listing import BROKEN, EMPTY, HIDDEN, LOOSE, READ_ALREADY, listing
 from veil.data.photos import Photos
 from veil.data.split import face_seed
 from veil.data.vggface2 import vggface2
@@ -220,3 +221,13 @@ def test_thirty_thousand_photos_are_listed_in_seconds(tmp_path: Path) -> None:
     start = time.perf_counter()
     assert len(folder(str(tmp_path / "faces.zip"))) == 30_000
     assert time.perf_counter() - start < 10
+
+
+def test_a_link_to_itself_is_counted(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        Image.new("L", (8, 8)).save(tmp_path / name / "1.png")
+    (tmp_path / "a" / "self").symlink_to(tmp_path / "a" / "self")
+    found = listing(tmp_path, frozenset({".png"}))
+    assert sorted(found.names) == ["a/1.png", "b/1.png"]
+    assert found.ignored == {BROKEN: ["a/self"]}

@@ -90,3 +90,19 @@ def test_of_very_many_maskers_those_that_are_named_least_are_compared(
     folders = [run(tmp_path / name, name, 0.25, [1.0] * 12, rank1=share) for name, share in maskers]
     (row,) = paired_rows(candidates(read_runs(folders)))
     assert (row["first"], row["second"]) == ("a", "c")
+
+
+def test_a_folder_that_holds_no_run_of_ours_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good = run(tmp_path / "a", "saliency", 0.25, [1.0] * 12)
+    for name, text in (("torn", "{"), ("another", "{}")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.json").write_text(text)
+        (tmp_path / name / "config.yaml").write_text("seed: 0")
+    bare = run(tmp_path / "bare", "random", 0.25, [1.0] * 12)
+    (bare / "config.yaml").unlink()
+    empty = run(tmp_path / "empty", "random", 0.25, [1.0] * 12)
+    (empty / "manifest.csv").write_text("")
+    runs = read_runs([good, tmp_path / "torn", tmp_path / "another", bare, empty])
+    assert [one.folder.name for one in runs] == ["a", "empty"]
+    assert paired_rows(candidates(runs)) == []
+    assert capsys.readouterr().out.count("Left out:") == 3

@@ -16,7 +16,7 @@ from wandb_file import OfflineRun, offline_runs
 
 from veil.config import Config
 from veil.evaluation.results import read_results
-from veil.report.knobs import PATH, PLACES, flat
+from veil.report.knobs import PATH, PLACES, flat, without_paths
 from veil.report.names import logged_names
 from veil.storage.folders import read_manifest
 from veil.tasks.evaluate import evaluate
@@ -131,3 +131,10 @@ def test_csv_logger_writes_the_figures(small_run: Callable[..., Config], tmp_pat
     with table.open(newline="") as file:
         (row,) = csv.DictReader(file)
     assert float(row["check/coverage/value"]) == 0.25
+
+
+def test_a_long_text_is_no_path_and_a_choice_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "att").mkdir()
+    knobs = {"inpainter/prompt": "a face " * 60, "choices/data": "att", "masker/place": "att"}
+    assert without_paths(knobs) == knobs | {"masker/place": PATH}

@@ -144,10 +144,6 @@ class Watch:
             from veil.report.sweep import summarise
 
             summarise(measured, self.folder)
-            if "wandb" in self.config.logger["_target_"]:
-                from veil.tasks.publish import log_sweep  # loads Lightning
-
-                log_sweep(self.config, self.folder)
         failed = {number: job for number, job in sorted(self.ended.items()) if "error" in job}
         if failed:
             print(f"{len(failed)} of {self.total or len(self.ended)} runs failed:", file=sys.stderr)
@@ -158,6 +154,10 @@ class Watch:
             print(f"{len(left)} of {self.total} runs are left; the same command goes on with them:", file=sys.stderr)
             for overrides in left:
                 print(f"  {self._own(overrides)}", file=sys.stderr)
+        elif measured and "wandb" in self.config.logger["_target_"]:  # one that was stopped is logged when it is done
+            from veil.tasks.publish import log_sweep  # loads Lightning
+
+            log_sweep(self.config, self.folder)
         self._held.close()
         return len(failed) + len(left)
 

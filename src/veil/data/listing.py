@@ -4,7 +4,7 @@ import os
 import re
 import zipfile
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -110,13 +110,21 @@ def _walked(root: Path) -> tuple[list[str], list[Path], Ignored]:
             name = f"{place}/{entry.name}" if place else entry.name
             if hidden(entry.name):
                 _note(ignored, HIDDEN, name)
-            elif entry.is_dir():
+            elif _is(entry.is_dir):
                 (links if entry.is_symlink() else places).append(name)
-            elif entry.is_file():
+            elif _is(entry.is_file):
                 files.append(name)
             else:
                 _note(ignored, BROKEN if entry.is_symlink() else "not a file", name)
     return files, sorted(folders), ignored
+
+
+def _is(kind: Callable[[], bool]) -> bool:
+    """What the system says of an entry; a link to itself is nothing."""
+    try:
+        return kind()
+    except OSError:
+        return False
 
 
 def _above(name: str) -> Iterable[str]:

@@ -1,5 +1,6 @@
 """Knobs of a config as they may be shown to others."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,5 +27,7 @@ def _tells_a_path(name: str, value: Any) -> bool:
         return any(_tells_a_path(name, part) for part in value)
     if not isinstance(value, str) or not value:
         return False
+    if name.startswith("choices/"):  # of our own names
+        return False
     last = name.rpartition("/")[2]
-    return last in PLACES or value.startswith(("~", ".")) or Path(value).is_absolute() or Path(value).exists()
+    return last in PLACES or value.startswith(("~", ".")) or Path(value).is_absolute() or os.path.exists(value)

@@ -59,9 +59,10 @@ def publish_sweep(logger: VeilWandb, folder: Path) -> None:
     with (folder / "summary.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     columns = [name for name in rows[0] if name not in ("folders", "flags")]
+    figures = {f"{name}{end}" for name in columns if f"{name}/low" in columns for end in ("", "/low", "/high", "/n")}
     table = wandb.Table(columns=list(logged_names(columns).values()))
     for row in rows:
-        table.add_data(*(_cell(name, row) for name in columns))
+        table.add_data(*(_number(row[name]) if name in figures else _setting(name, row) for name in columns))
     logger.experiment.log({"summary": table})
     if any(row["inpainter"] == ANOTHER for row in rows):  # whose folders' names are in the pictures' legends
         return
@@ -69,10 +70,12 @@ def publish_sweep(logger: VeilWandb, folder: Path) -> None:
         logger.log_image(logged_name(f"pictures/{path.stem}"), [str(path)])
 
 
-def _cell(name: str, row: Mapping[str, str]) -> float | str | None:
-    """A number where the column is a figure's; else a setting, without the paths among its knobs."""
-    if "/" in name:
-        return float(row[name]) if row[name] else None
+def _number(text: str) -> float | None:
+    return float(text) if text else None
+
+
+def _setting(name: str, row: Mapping[str, str]) -> str:
+    """A choice with its knobs, or a knob, without the paths among them."""
     if name == "masker" and row["inpainter"] == ANOTHER:
         return ANOTHER  # else its folder's name
     parts = (part.rpartition("=") for part in row[name].split(" "))

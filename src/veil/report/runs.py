@@ -107,9 +107,15 @@ def find_runs(folders: Iterable[Path]) -> list[Path]:
 
 def read_runs(folders: Sequence[Path]) -> list[Run]:
     """The evaluations among finished runs; how many are of other tasks is printed."""
-    runs = [run for run in map(_read, folders) if _evaluates(run.results)]
-    if len(runs) < len(folders):
-        console.print(f"{len(folders) - len(runs)} folders hold results of other tasks: left out")
+    found = []
+    for folder in folders:
+        try:
+            found.append(_read(folder))
+        except (InputError, OSError, ValueError, KeyError, yaml.YAMLError) as error:  # torn, or not of Veil
+            console.print(f"Left out: {folder} holds no finished run ({type(error).__name__}: {error})", soft_wrap=True)
+    runs = [run for run in found if _evaluates(run.results)]
+    if len(runs) < len(found):
+        console.print(f"{len(found) - len(runs)} folders hold results of other tasks: left out")
     _tell_apart(runs)
     return runs
 

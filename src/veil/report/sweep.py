@@ -15,6 +15,7 @@ from veil.report.runs import Candidate, Run, candidates, read_runs
 from veil.report.tables import latex, markdown, write_parquet
 from veil.storage.folders import Row, write_csv
 from veil.storage.progress import console
+from veil.storage.text import legible
 
 LINES = 40  # of the console's table; of more candidates those are shown that no other beats
 
@@ -69,12 +70,12 @@ def _say(title: str, path: Path) -> None:
 
 def _run_row(run: Run) -> Row:
     row = {**run.settings, "seed": run.seed} | _figures(run.results.measured)
-    return row | {"flags": "; ".join(map(str, run.results.flags)), "folder": str(run.folder)}
+    return row | {"flags": "; ".join(map(str, run.results.flags)), "folder": legible(str(run.folder))}
 
 
 def _summary_row(one: Candidate) -> Row:
     row = {**one.settings, "seeds": len(one.runs)} | _figures(one.measured)
-    return row | {"flags": "; ".join(one.flags), "folders": " ".join(str(run.folder) for run in one.runs)}
+    return row | {"flags": "; ".join(one.flags), "folders": " ".join(legible(str(run.folder)) for run in one.runs)}
 
 
 def _figures(measured: Mapping[str, Figure]) -> Row:

@@ -1,7 +1,8 @@
 """The cache within its limit: the least recently used goes first, and nothing that a running process uses.
 
-An entry is a file, or the files of one network's embeddings. Whoever uses one says so by `used`, which dates it;
-whoever began before that date may still need it. `python -m veil.storage.cache` removes all that nobody uses.
+An entry is a file with those that are called alike (marks beside a crop), or the files of one network's embeddings.
+Whoever uses one says so by `used`, which dates it; whoever began before that date may still need it. `python -m
+veil.storage.cache` removes all that nobody uses.
 """
 
 import fcntl
@@ -78,7 +79,7 @@ def remove(folder: Path, most: int) -> tuple[int, int]:
                 break
             if _entry(entry.paths) == entry:  # not used meanwhile
                 for path in entry.paths:
-                    path.unlink()
+                    path.unlink(missing_ok=True)
                 removed += entry.size
     return removed, total - removed
 
@@ -107,19 +108,33 @@ def _since(folder: Path) -> float:
 
 def _entries(folder: Path) -> Iterator[Entry]:
     for name in FILES:
-        for path in (folder / name).rglob("*"):
-            if path.is_file() and path.stat().st_size and not path.name.startswith("."):  # those are being written
-                mark = path.with_suffix(".box")  # beside a crop, and gone with it
-                yield _entry([path, *([mark] if mark.exists() else [])])
+        for paths in _called_alike(folder / name).values():
+            entry = _entry(paths)
+            if entry.size:  # a mark alone says that a photo has no face
+                yield entry
     for path in (folder / "embeddings").glob("*"):
         files = sorted(path.glob("[!.]*"))  # names first: vectors without a name are overwritten
         if files:
             yield _entry(files)
 
 
+def _called_alike(folder: Path) -> dict[Path, list[Path]]:
+    """Files by their path without suffix: marks go with their crop, and so do the crops of a photo's further faces."""
+    found: dict[Path, list[Path]] = {}
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.name.startswith("."):  # those are being written
+            found.setdefault(path.with_suffix(""), []).append(path)
+    for main in list(found):
+        further = main.with_suffix(".others")
+        if further in found.get(main, ()):
+            for name in further.read_text().split():
+                found[main] += found.pop(folder / name[:2] / name, [])
+    return found
+
+
 def _entry(paths: Sequence[Path]) -> Entry:
-    stats = [path.stat() for path in paths]
-    return Entry(paths, sum(stat.st_size for stat in stats), max(stat.st_mtime for stat in stats))
+    stats = [path.stat() for path in paths if path.exists()]
+    return Entry(paths, sum(stat.st_size for stat in stats), max((stat.st_mtime for stat in stats), default=0.0))
 
 
 def main() -> None:

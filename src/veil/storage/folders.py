@@ -162,7 +162,7 @@ def read_columns(folder: Path, names: Collection[str]) -> dict[str, list[Any]]:
     if not path.exists():
         return {}
     with path.open(newline="") as file:
-        header, *rows = csv.reader(file)
+        header, *rows = list(csv.reader(file)) or [[]]
     places = {name: place for place, name in enumerate(header) if name in names}
     found: dict[str, list[Any]] = {}
     for name, place in places.items():
