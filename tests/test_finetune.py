@@ -101,7 +101,7 @@ def test_below_the_last_block_nothing_changes_by_a_bit(tuned: Callable[..., Path
     assert details["metrics"]["everybody/facenet/accuracy"]["n"] == 12
     assert sorted(path.name for path in place.iterdir()) == [
         "address.json", "checkpoint.json", "checkpoint.safetensors", "config.yaml", "confusions.csv", "head",
-        "last_block", "metrics.json", "training_people.txt",
+        "last_block", "metrics.json", "published.json", "training_people.txt",
     ]  # fmt: skip
 
 

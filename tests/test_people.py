@@ -51,7 +51,7 @@ def test_originals_only_when_asked_also_where_a_result_is_one(tmp_path: Path) ->
     for kind, level in (("mask", 255), ("result", 100), ("original", 200)):
         image = Image.fromarray(np.full((32, 32, 3), level, np.uint8))
         image.save(tmp_path / f"{kind}.jpg", comment=b"whose it is")
-    photo = {kind: f"{kind}.jpg" for kind in ("mask", "result", "original")}
+    photo: dict[str, Any] = {kind: f"{kind}.jpg" for kind in ("mask", "result", "original")} | {"utility/psnr": 20.0}
     shown = pictures(tmp_path, photo | {"unchanged": False}, originals=False)
     assert set(shown) == {"mask", "result"}
     data = base64.b64decode((shown["result"] or "").removeprefix("data:image/jpeg;base64,"))

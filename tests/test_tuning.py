@@ -260,10 +260,10 @@ def test_features_are_what_enters_the_last_block_photo_by_photo(photos: Path, ca
     for row in (0, 7, len(faces), 2 * len(faces) + 3):
         expected = trunk.network.repeat_2(view(pictures[row][None]))[0]
         torch.testing.assert_close(rows[row], expected)
-    files = {path: path.stat().st_mtime_ns for path in tmp_path.glob("features/*.npy")}
+    files = {path: path.stat().st_ino for path in tmp_path.glob("features/*.npy")}
     assert len(files) == 3
     features(trunk, faces, 2, AUGMENTATION, str(tmp_path), stages, "features")
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("features/*")} == files
+    assert {path: path.stat().st_ino for path in tmp_path.glob("features/*")} == files
     features(trunk, faces, 0, Augmentation(**vars(AUGMENTATION) | {"flip": 1.0}), str(tmp_path), stages, "features")
     assert len(list(tmp_path.glob("features/*"))) == 3  # the photos themselves do not depend on it
 

@@ -152,5 +152,6 @@ def draw(frontier: Frontier, path: Path) -> None:
 
 
 def _reach(intervals: Sequence[Interval]) -> list[list[float]]:
-    """Lengths of error bars below and above."""
-    return [[part.value - part.low for part in intervals], [part.high - part.value for part in intervals]]
+    """Lengths of error bars below and above; rounding can leave a bound on the wrong side of its value."""
+    below = [max(part.value - part.low, 0.0) for part in intervals]
+    return [below, [max(part.high - part.value, 0.0) for part in intervals]]

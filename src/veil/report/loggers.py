@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -74,10 +75,12 @@ def _number(text: str) -> float | None:
     return float(text) if text else None
 
 
-def _setting(name: str, row: Mapping[str, str]) -> str:
+def _setting(name: str, row: Mapping[str, str]) -> float | str:
     """A choice with its knobs, or a knob, without the paths among them."""
     if name == "masker" and row["inpainter"] == ANOTHER:
         return ANOTHER  # else its folder's name
+    with suppress(ValueError):
+        return float(row[name])
     parts = (part.rpartition("=") for part in row[name].split(" "))
     return " ".join(knob + equals + str(without_paths({"": value})[""]) for knob, equals, value in parts)
 
