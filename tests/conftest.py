@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import torch
@@ -23,24 +24,31 @@ CONF = ROOT / "conf"
 os.environ["WANDB_MODE"] = "offline"
 
 
-def program(*names: str, install: str) -> str:
-    """The path of a program that a test needs: the first of these names that is found.
+def missing(reason: str) -> NoReturn:
+    """End a test that lacks something on this machine: skipped here, failed with `CI` set."""
+    stop = pytest.fail if os.environ.get("CI") else pytest.skip
+    stop(reason)
 
-    Where there is none the test is skipped, with `install`, how to have one, in its reason; with `CI` set it fails.
+
+def program(*names: str, install: str) -> str:
+    """The path of a program that a test needs: the first of these names that is found; else `missing`.
+
+    Args:
+        install: how to have one.
+
     """
     places = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     found = next(filter(None, (shutil.which(name, path=places) for name in names)), None)
     if found is None:
-        stop = pytest.fail if os.environ.get("CI") else pytest.skip
-        stop(f"no {names[0]} on this machine: {install}")
+        missing(f"no {names[0]} on this machine: {install}")
     return found
 
 
 def plugin(launcher: str) -> None:
-    """Skip where the Hydra plugin of `launcher=` is not installed; fail with `CI` set, but for Ray's, of 75 MB."""
+    """End the test where the Hydra plugin of `launcher=` is not installed; Ray's, of 75 MB, may be missing in CI."""
     extra = launcher.partition("_")[0]
     if extra != "basic" and find_spec(f"hydra_plugins.hydra_{extra}_launcher") is None:
-        stop = pytest.fail if os.environ.get("CI") and extra != "ray" else pytest.skip
+        stop = pytest.skip if extra == "ray" else missing
         stop(f"no launcher={launcher} here: pip install 'veil[{extra}]'")
 
 

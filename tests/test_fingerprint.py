@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import CONF, compose_config
+from conftest import CONF, compose_config, missing
 from facenet_pytorch import InceptionResnetV1
 from hydra.utils import instantiate
 from safetensors.torch import save_file
@@ -97,7 +97,7 @@ def test_every_knob_that_changes_the_embedding_changes_the_fingerprint(
     name: str, knobs: dict[str, tuple[Knobs, dict[str, Knobs]]], crops: Tensor
 ) -> None:
     if name == "onnx" and name not in knobs:
-        pytest.skip("the packages onnx and onnxruntime are not installed")
+        missing("the packages onnx and onnxruntime are not installed")
     base, others = knobs[name]
     required = [f"recognizer.{knob}=somewhere" for knob in ("weights", "file") if knob in base]
     settings = compose_config(f"recognizer={name}", *required).recognizer | base
