@@ -95,6 +95,7 @@ class Config:
     anonymized_as: str = "photos"
     subgroups: list[str] | None = None
     attribute_classifiers: bool = False
+    objectives: list[str] = field(default_factory=list)
     batch_size: int = 16
     workers: int = 0
     on_error: str = "raise"

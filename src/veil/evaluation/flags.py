@@ -108,7 +108,7 @@ def raise_flags(
     if inventory and inventory.leaks:
         twin = inventory.leaks[0]
         text = (
-            f"{len(inventory.leaks)} probes show the same picture as an enrolled photo ({twin.one} and {twin.other} "
+            f"{len(inventory.leaked)} probes show the same picture as an enrolled photo ({twin.one} and {twin.other} "
             "first): they are recognised whatever their faces"
         )
         flags.append(Flag("twins", text))
