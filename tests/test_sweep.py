@@ -226,6 +226,14 @@ def test_optuna_finds_the_undominated_configs_and_the_same_ones_again(photos: Pa
     assert len(list(tmp_path.rglob("metrics.json"))) == made
 
 
+def test_the_objectives_that_are_shipped_fit_the_directions(tmp_path: Path) -> None:
+    plugin("sweeper=optuna")
+    process = start(tmp_path, "sweeper=optuna", "hydra.sweeper.n_trials=2", "seed=1,2,13")
+    err = process.communicate()[1]
+    assert "error: objectives" not in err
+    assert naps(tmp_path) != []
+
+
 def test_a_sweeper_that_asks_for_other_than_the_objectives_is_refused(tmp_path: Path) -> None:
     plugin("sweeper=optuna")
     process = start(tmp_path, "sweeper=optuna", "objectives=[privacy/worst/bits]", "seed=1,2")
