@@ -241,7 +241,10 @@ class Watch:
 
     def _own(self, overrides: Sequence[str]) -> str:
         """What tells a job from the others."""
-        common = set.intersection(*map(set, self.planned)) if self.planned and self.total > 1 else set()
+        if self.planned is None:
+            common = set(self.config.hydra.overrides.task)
+        else:
+            common = set.intersection(*map(set, self.planned)) if self.total > 1 else set()
         return " ".join(override for override in overrides if override not in common)
 
     def _keep_looking(self) -> None:
