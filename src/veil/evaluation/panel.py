@@ -14,42 +14,14 @@ from veil.faces.pictures import to_pixels
 from veil.metrics.intervals import Interval
 from veil.metrics.measure import Figure, name_of
 from veil.metrics.per_face import PerFace, PerFaceFunction
-from veil.recognizers.whitebox import WhiteBox
 from veil.storage.folders import Row
 from veil.storage.progress import Stages
 from veil.types import Faces, Images, Masks
 
-
-class Judge(nn.Module):
-    """A recogniser and what it saw in the clear photos.
-
-    Args:
-        recognizer: images -> unit embeddings; the zero vector where it can make nothing of a picture.
-        clear, anonymized: its embedding of each probe, by key, before and after.
-        found: whether its own detector finds a face afterwards.
-
-    """
-
-    def __init__(
-        self,
-        recognizer: nn.Module,
-        clear: Mapping[str, Tensor],
-        anonymized: Mapping[str, Tensor],
-        found: Mapping[str, Tensor],
-    ) -> None:
-        super().__init__()
-        self.recognizer = recognizer
-        self.known = {"embeddings": clear, "anonymized_embeddings": anonymized, "anonymized_found": found}
-
-    def evidence(self, faces: Faces) -> dict[str, Any]:
-        """What the privacy metrics take by name."""
-        device = faces.images.device
-        return {name: torch.stack([seen[key] for key in faces.keys]).to(device) for name, seen in self.known.items()}
-
-
 PICTURE = ""  # the subject of what is asked about the picture, not about a recogniser
 
 Asked = dict[str, list[PerFace]]  # by subject
+Known = Mapping[str, Mapping[str, Tensor]]  # what the privacy metrics take by name; each by the probe's key
 
 
 def assign(functions: Mapping[str, PerFaceFunction], whitebox: str, judges: Iterable[str]) -> Asked:
@@ -72,8 +44,9 @@ class Panel(nn.Module):
     """Measures faces; chooses nothing.
 
     Args:
-        whitebox: the recogniser whose gradients the masker sees, with its classifier.
-        judges: by name; the white box is one of them.
+        classifier: the white box's: embeddings -> logits over the enrolled people.
+        whitebox: the name of the recogniser that the masker may ask.
+        judges: by name, the white box's included, what each recogniser saw in the probes.
         asked: the metrics that each answers (`assign`).
         people: their names; identity i is people[i].
 
@@ -81,16 +54,15 @@ class Panel(nn.Module):
 
     def __init__(
         self,
-        whitebox: WhiteBox,
-        whitebox_name: str,
-        judges: Mapping[str, Judge],
+        classifier: nn.Module,
+        whitebox: str,
+        judges: Mapping[str, Known],
         asked: Asked,
         people: list[str],
         stages: Stages,
     ) -> None:
         super().__init__()
-        self.whitebox, self.whitebox_name = whitebox, whitebox_name
-        self.judges = nn.ModuleDict(judges)
+        self.classifier, self.whitebox, self.judges = classifier, whitebox, judges
         self.asked, self.people, self.stages = asked, people, stages
         taken = {name for metrics in asked.values() for metric in metrics for name in metric.takes}
         self.detector = face_detector() if PICTURE in asked or "found" in taken else None
@@ -111,7 +83,7 @@ class Panel(nn.Module):
             else:
                 with self.stages.clock(f"judge {name}"):
                     evidence = shared | self._evidence(name, faces)
-            if name == self.whitebox_name:
+            if name == self.whitebox:
                 for column, logits in (("predicted_clear", "logits"), ("predicted", "anonymized_logits")):
                     columns[column] = [self.people[person] for person in evidence[logits].argmax(dim=1).tolist()]
             with self.stages.clock("measure"):
@@ -132,13 +104,12 @@ class Panel(nn.Module):
                 }
         return shared
 
-    def _evidence(self, name: str, faces: Faces) -> dict[str, Any]:
-        judge = self.judges[name]
-        assert isinstance(judge, Judge)
-        evidence = judge.evidence(faces)
-        if name == self.whitebox_name:
-            evidence["logits"] = self.whitebox.logits(evidence["embeddings"])
-            evidence["anonymized_logits"] = self.whitebox.logits(evidence["anonymized_embeddings"])
+    def _evidence(self, judge: str, faces: Faces) -> dict[str, Any]:
+        device, known = faces.images.device, self.judges[judge].items()
+        evidence = {name: torch.stack([seen[key] for key in faces.keys]).to(device) for name, seen in known}
+        if judge == self.whitebox:
+            evidence["logits"] = self.classifier(evidence["embeddings"])
+            evidence["anonymized_logits"] = self.classifier(evidence["anonymized_embeddings"])
         return evidence
 
     def _detect(self, images: Images) -> Bool[Tensor, " b"]:

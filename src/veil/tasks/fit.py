@@ -90,7 +90,8 @@ def new_trainer(config: Config, **options: Any) -> Trainer:
     """Lightning's trainer as `trainer=` says. With one device it is alone, whatever Slurm says of tasks: what counts
     tasks of its own, in an `sbatch` script or a job of several, would be refused by Lightning.
     """
-    if (config.trainer | options).get("devices") == 1:
+    devices = (config.trainer | options)["devices"]
+    if devices == 1 or (isinstance(devices, list) and len(devices) == 1):
         options.setdefault("plugins", [LightningEnvironment()])
     return instantiate(config.trainer, **options)
 
