@@ -44,8 +44,11 @@ def _paint_share(
     enrolment: Enrolment, role: Role, config: Config, faces: FaceSet, take: Callable[[list[Row]], None]
 ) -> dict[str, float]:
     """In a process of its own: anonymise these faces with networks of its own; gives the seconds of its stages."""
+    from veil.tasks.devices import refuse_other_code
+
     setup = Setup(config)
     setup.enrolment = enrolment
+    refuse_other_code(setup.place.path == role.path.parent)
     anonymizer = _anonymizer(setup, _writer(setup, role, faces, take))
     setup.stages.seconds.clear()  # making networks was not the run's work
     _predict(setup, anonymizer, faces, lambda _: None)
@@ -60,7 +63,7 @@ def _predict(setup: Setup, anonymizer: Anonymizer, faces: FaceSet, advance: Adva
     from veil.tasks.fit import Stoppable, new_trainer, quiet_lightning
 
     quiet_lightning()
-    config = alone(setup.config, setup.device)
+    config = alone(setup.config)
     progress = LambdaCallback(on_predict_batch_end=lambda *args: advance(len(args[3].keys)))
     # in single precision; the masker's own is the white box's
     trainer = new_trainer(config, callbacks=[progress, Stoppable()], precision="32-true")

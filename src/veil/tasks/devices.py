@@ -33,15 +33,20 @@ Take = Callable[[list[Row]], None]  # rows of a batch whose files are written
 Work = Callable[[Config, FaceSet, Take], dict[str, float]]  # gives the seconds of its stages
 
 
-def alone(config: Config, device: torch.device) -> Config:
-    """The config of the same run on this device alone."""
-    devices = [device.index] if device.type == "cuda" else 1
-    return replace(config, trainer=config.trainer | {"devices": devices, "strategy": "auto"})
+def alone(config: Config) -> Config:
+    """The config of the same run on the first device alone."""
+    return replace(config, trainer=config.trainer | {"devices": 1})
 
 
 def share(faces: FaceSet, batch_size: int, first: int, of: int) -> FaceSet:
     """Of the batches that these faces make, every `of`-th from `first` on."""
     return faces.select(index for index in range(len(faces)) if index // batch_size % of == first)
+
+
+def refuse_other_code(same: bool) -> None:
+    """Raise InputError in a process that has loaded other code than the run began with."""
+    if not same:
+        raise InputError("trainer: code was changed while the run goes; give the same command again")
 
 
 def spread(
@@ -67,12 +72,12 @@ def spread(
     threads = max(torch.get_num_threads() // len(devices), 1)
     workers: dict[Connection, subprocess.Popen[bytes]] = {}
     try:
-        for _ in devices:
-            workers |= [_started()]
-        for number, (pipe, device) in enumerate(zip(workers, devices, strict=True)):
+        for device in devices:
+            workers |= [_started(device)]
+        for number, pipe in enumerate(workers):
             part = share(faces, config.batch_size, number, len(devices))
             with suppress(ConnectionError):  # it has died: `_listen` tells
-                pipe.send_bytes(_packed((work, alone(config, device), part, threads)))
+                pipe.send_bytes(_packed((work, alone(config), part, threads)))
         for seconds in _listen(dict(workers), take, advance):
             for name, spent in seconds.items():
                 stages.seconds[name] = stages.seconds.get(name, 0) + spent / len(devices)
@@ -83,14 +88,23 @@ def spread(
             pipe.close()
 
 
-def _started() -> tuple[Connection, subprocess.Popen[bytes]]:
+def _started(device: torch.device) -> tuple[Connection, subprocess.Popen[bytes]]:
     """A process that waits for work, and the pipe to it. It is deaf to Ctrl-C and SIGTERM, which may reach it too."""
     ours, theirs = socket.socketpair()
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
+    own = {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path), **only(device)}
     with theirs, _blocked():
         command = [sys.executable, "-c", START, str(theirs.fileno())]
-        process = subprocess.Popen(command, env=environment, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+        environment, handles = os.environ | own, [theirs.fileno()]
+        process = subprocess.Popen(command, env=environment, pass_fds=handles, stdin=subprocess.DEVNULL)
     return Connection(ours.detach()), process
+
+
+def only(device: torch.device) -> dict[str, str]:
+    """The variable that hides other GPUs from a process: there this one is the first, for whatever library."""
+    if device.type != "cuda":
+        return {}
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return {"CUDA_VISIBLE_DEVICES": visible.split(",")[device.index] if visible else str(device.index)}
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from pytorch_lightning.callbacks import LambdaCallback
@@ -25,11 +25,12 @@ from veil.evaluation.realism import realism
 from veil.metrics.measure import NAIVE, Figure, name_of
 from veil.report.names import run_name
 from veil.storage.addresses import NOT_OF_ROWS, evaluation_folder
+from veil.storage.fingerprint import code, settings
 from veil.storage.folders import Row, RunFolder, read_manifest
 from veil.storage.progress import Stages
 from veil.tasks.anonymize import made_set
 from veil.tasks.conclude import Evidence, conclude, keep_rebuilt, seen_in_training
-from veil.tasks.devices import alone, spread
+from veil.tasks.devices import alone, refuse_other_code, spread
 from veil.tasks.fit import Stoppable, new_trainer, quiet_lightning
 from veil.tasks.judges import Judging
 from veil.tasks.publish import log_found, tracked
@@ -161,34 +162,46 @@ def _measure(setup: Judging, run: RunFolder, material: Material, made: Anonymize
     if not asked:
         keep([{"key": key} for key in todo.keys])
     elif len(todo):
-        look = partial(_look, _panel(setup, material, asked), material.results, material.mask_files)
+        panel = _panel(setup, material, asked)
         with setup.stages.bar("evaluate", len(todo)) as advance:
             if len(setup.devices) > 1 and len(todo) > setup.config.batch_size:
+                look = partial(_look_at_share, run.parts, panel, material.results, material.mask_files)
                 spread(setup.config, setup.devices, look, todo, keep, advance, setup.stages)
             else:
-                look(alone(setup.config, setup.device), todo, keep, advance, setup.stages)
+                shown = AnonymizedFaces(todo, material.results, material.mask_files)
+                _look(alone(setup.config), panel(setup.stages), shown, keep, advance)
         setup.whitebox.to(setup.device)  # Lightning leaves the classifier on the CPU
     rows = {row["key"]: row for row in run.rows()}
     return [rows[key] for key in probes.keys]
 
 
 def _look(
+    config: Config,
+    panel: Panel,
+    shown: AnonymizedFaces,
+    keep: Callable[[list[Row]], None],
+    advance: Callable[[int], None],
+) -> None:
+    quiet_lightning()
+    progress = LambdaCallback(on_test_batch_end=lambda *args: advance(len(args[3].faces.keys)))
+    trainer = new_trainer(config, callbacks=[progress, Stoppable()], precision="32-true")
+    trainer.test(Evaluation(panel, keep), shown.loader(config.batch_size, config.workers), verbose=False)
+
+
+def _look_at_share(
+    parts: Mapping[str, Any],
     panel: Callable[[Stages], Panel],
     results: Mapping[str, Path],
     masks: Mapping[str, Path],
     config: Config,
     faces: FaceSet,
     keep: Callable[[list[Row]], None],
-    advance: Callable[[int], None] = lambda _: None,
-    stages: Stages | None = None,
 ) -> dict[str, float]:
-    """Look at these faces on one device; gives the seconds of its stages."""
-    stages = stages or Stages()
-    quiet_lightning()
-    progress = LambdaCallback(on_test_batch_end=lambda *args: advance(len(args[3].faces.keys)))
-    trainer = new_trainer(config, callbacks=[progress, Stoppable()], precision="32-true")
-    shown = AnonymizedFaces(faces, results, masks).loader(config.batch_size, config.workers)
-    trainer.test(Evaluation(panel(stages), keep), shown, verbose=False)
+    """In a process of its own: look at these faces; gives the seconds of its stages."""
+    now = {"code": code("veil.tasks.measure"), "metrics": settings(config.metrics, config.cache)}
+    refuse_other_code(all(parts[name] == part for name, part in now.items()))
+    stages = Stages()
+    _look(config, panel(stages), AnonymizedFaces(faces, results, masks), keep, lambda _: None)
     return stages.seconds
 
 

@@ -17,7 +17,7 @@ from veil.recognizers.checkpoint import refuse_another_split
 from veil.recognizers.embed import Embedder
 from veil.recognizers.whitebox import WhiteBox
 from veil.storage.addresses import foreign_folder, set_folder, split_folder
-from veil.storage.fingerprint import device_kind
+from veil.storage.fingerprint import device_count, device_kind
 from veil.storage.folders import RunFolder, lock_file
 from veil.storage.locks import locked
 from veil.storage.packages import packaged_model
@@ -117,15 +117,15 @@ class Setup:
 
 def devices_of(config: Config) -> list[torch.device]:
     """The devices of `trainer=`: one, or with trainer=ddp as many as it says. Raises InputError for others."""
-    kind, asked = device_kind(config.trainer["accelerator"]), config.trainer["devices"]
-    there = torch.cuda.device_count() if kind == "cuda" else 1
-    count = there if asked == -1 else asked
-    if count != 1 and not str(config.trainer.get("strategy", "")).startswith("ddp"):
+    trainer, count = config.trainer, device_count(config.trainer)
+    kind, asked = device_kind(trainer["accelerator"]), trainer["devices"]
+    if count != 1 and not str(trainer.get("strategy")).startswith("ddp"):
         raise InputError(
             f"trainer.devices must be 1 where faces are anonymised and evaluated, got {asked}; trainer=ddp spreads "
             "them over several devices, launcher=joblib has a sweep's runs go side by side"
         )
-    if count < 1 or (kind != "cpu" and count > there):
-        allowed = "at least 1" if kind == "cpu" else f"in [1, {there}], the devices there are, or -1 for all"
+    there = {"cuda": torch.cuda.device_count(), "cpu": None}.get(kind, 1)
+    if not count or count < 1 or (there is not None and count > there):
+        allowed = "at least 1" if there is None else f"in [1, {there}], the devices there are, or -1 for all"
         raise InputError(f"trainer.devices must be {allowed}, got {asked}")
     return [torch.device(kind) if kind == "cpu" else torch.device(kind, index) for index in range(count)]
