@@ -6,11 +6,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import ROOT
-from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.types import RunMode
 from safetensors.torch import load_file
@@ -203,7 +203,7 @@ def test_several_devices_are_refused_in_a_multirun(
 ) -> None:
     two = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
     config = small_run("task=finetune", "task.mode=last_block", *two)
-    monkeypatch.setattr(HydraConfig.get(), "mode", RunMode.MULTIRUN)
+    monkeypatch.setattr("veil.tasks.fit.HydraConfig.get", lambda: SimpleNamespace(mode=RunMode.MULTIRUN))
     with pytest.raises(InputError, match=r"trainer.devices must be 1 in a multirun, .* got 2; .* without -m"):
         finetune(config)
 

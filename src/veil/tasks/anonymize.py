@@ -25,14 +25,13 @@ from veil.tasks.setup import Setup
 
 SAMPLES = 8  # people shown in samples.png
 Advance = Callable[[int], None]
-Loop = Callable[[Setup, Role, FaceSet, Advance], None]
+Loop = Callable[[Setup, Anonymizer, Role, FaceSet, Advance], None]
 
 
-def with_lightning(setup: Setup, role: Role, faces: FaceSet, advance: Advance) -> None:
+def with_lightning(setup: Setup, anonymizer: Anonymizer, role: Role, faces: FaceSet, advance: Advance) -> None:
     """Anonymise the faces by Lightning's trainer, on each of the devices."""
     from veil.tasks.devices import spread
 
-    anonymizer = _anonymizer(setup, _writer(setup, role, faces))  # here too: downloads and fits are done once
     if len(setup.devices) > 1 and len(faces) > setup.config.batch_size:
         paint = partial(_paint_share, setup.enrolment, role)
         spread(setup.config, setup.devices, paint, faces, role.run.add, advance, setup.stages)
@@ -73,10 +72,10 @@ def _predict(setup: Setup, anonymizer: Anonymizer, faces: FaceSet, advance: Adva
     anonymizer.to(setup.device)  # Lightning leaves it on the CPU
 
 
-def by_itself(setup: Setup, role: Role, faces: FaceSet, advance: Advance) -> None:
+def by_itself(setup: Setup, anonymizer: Anonymizer, role: Role, faces: FaceSet, advance: Advance) -> None:
     """Anonymise the faces on the first device, without loading Lightning, which takes seconds."""
     config = setup.config
-    anonymizer = _anonymizer(setup, _writer(setup, role, faces)).to(setup.device)
+    anonymizer.to(setup.device)
     for batch in faces.loader(config.batch_size, config.workers):
         advance(len(anonymizer.step(moved(batch, setup.device))))
 
@@ -185,8 +184,10 @@ def _paint(setup: Setup, role: Role, faces: FaceSet, label: str, loop: Loop) -> 
     done = len(role.run.rows())
     if done:
         console.print(f"Resuming after {done} of {done + len(faces)} faces")
+    # for several devices too: what is downloaded or fitted is there then, and a wrong knob is told
+    anonymizer = _anonymizer(setup, _writer(setup, role, faces))
     with setup.stages.bar(label, len(faces)) as advance:
-        loop(setup, role, faces, advance)
+        loop(setup, anonymizer, role, faces, advance)
 
 
 def _notes(setup: Setup) -> dict[str, object]:
