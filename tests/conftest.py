@@ -44,12 +44,13 @@ def program(*names: str, install: str) -> str:
     return found
 
 
-def plugin(launcher: str) -> None:
-    """End the test where the Hydra plugin of `launcher=` is not installed; Ray's, of 75 MB, may be missing in CI."""
-    extra = launcher.partition("_")[0]
-    if extra != "basic" and find_spec(f"hydra_plugins.hydra_{extra}_launcher") is None:
+def plugin(choice: str) -> None:
+    """End the test where the plugin of a launcher or sweeper is not installed; Ray's, of 75 MB, may be missing."""
+    kind, _, name = choice.partition("=")
+    extra = name.partition("_")[0]
+    if extra != "basic" and find_spec(f"hydra_plugins.hydra_{extra}_{kind}") is None:
         stop = pytest.skip if extra == "ray" else missing
-        stop(f"no launcher={launcher} here: pip install 'veil[{extra}]'")
+        stop(f"no {choice} here: pip install 'veil[{extra}]'")
 
 
 class TinyRecognizer(nn.Module):

@@ -106,6 +106,19 @@ def test_a_run_keeps_what_it_used_and_the_next_makes_what_is_gone(
     assert left(own) == there
 
 
+def test_a_cache_that_cannot_be_tidied_ends_no_run_that_is_done(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", "crops/ab.png")
+
+    cache.join(str(tmp_path))
+    monkeypatch.setattr(cache, "remove", refuse)
+    cache.tidy(str(tmp_path), "1KB")
+    told = "Cache: not brought within cache_limit=1KB: [Errno 13] Permission denied: 'crops/ab.png'\n"
+    assert capsys.readouterr().out == told
+
+
 @pytest.mark.parametrize(("limit", "size"), [("20GB", 20 * 10**9), ("1.5 tb", 1.5 * 10**12), ("3KB", 3000)])
 def test_a_limit_in_bytes(limit: str, size: float) -> None:
     assert bytes_of(limit) == size

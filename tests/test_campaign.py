@@ -244,3 +244,8 @@ def test_masks_that_follow_a_person_link_their_photos_and_random_ones_do_not(sma
         found = measured(evaluate(small_run(*known, *partial, f"masker={masker}", "inpainter=fill", "cells=null")))
         shares[masker] = found["figures"]["privacy/mask/rank1"]["value"]
     assert shares["landmarks"] > shares["random"]
+    found = measured(evaluate(small_run(*known, *partial, "masker=random", "ratio=1", "inpainter=fill")))
+    assert (
+        found["figures"]["privacy/mask/rank1"]["absent"]
+        == "the masks of all photos are the same: they tell nobody apart"
+    )

@@ -4,6 +4,7 @@ import glob
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -13,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, plugin
 
 from veil.storage.folders import read_manifest
 
 KILLS = 10
 RATIOS = [round(0.05 * step, 2) for step in range(1, 13)]
-Start = Callable[[Path], subprocess.Popen[bytes]]
+Start = Callable[..., subprocess.Popen[bytes]]
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +30,8 @@ def start(photos: Path, cache: str) -> Start:
     quick = ["recognizer=eigenfaces", "masker=random", "inpainter=fill", "trainer=cpu", "logger=csv"]
     grid = [f"ratio={','.join(map(str, RATIOS))}", "data=folder", f"data.root={photos}", f"cache={cache}"]
 
-    def popen(outputs: Path) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "run.py", "-m", *few, *quick, *grid, f"outputs={outputs}"]
+    def popen(outputs: Path, *own: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "run.py", "-m", *few, *quick, *grid, f"outputs={outputs}", *own]
         environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
         with (outputs.parent / f"{outputs.name}.log").open("ab") as log:
             return subprocess.Popen(
@@ -100,7 +101,7 @@ def test_killed_at_ten_random_moments_it_ends_as_if_left_alone(
         while painted(outputs) <= before:
             assert all(sweep.poll() is None for sweep in sweeps)
             time.sleep(0.05)
-        time.sleep(chance.uniform(0, whole[1]))
+        time.sleep(chance.uniform(0, whole[1] / 2))  # so that the tenth comes before the end
         index = chance.randrange(abreast)
         for number, sweep in enumerate(sweeps):
             os.killpg(sweep.pid, signal.SIGKILL if number == index else signal.SIGSTOP)
@@ -117,3 +118,33 @@ def test_killed_at_ten_random_moments_it_ends_as_if_left_alone(
     assert results(outputs) == results(whole[0])
     assert len(results(outputs)) == len(RATIOS)
     assert not list(outputs.rglob("*.partial"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_ray_goes_on_where_a_worker_was_killed(start: Start, whole: tuple[Path, float], tmp_path: Path) -> None:
+    plugin("launcher=ray")
+    outputs, before = tmp_path / "outputs", 0
+    sweep = start(outputs, "launcher=ray")
+    known: dict[Any, Any] = {}
+    for _ in range(3):
+        while painted(outputs) <= before or not owners(outputs):
+            assert sweep.poll() is None
+            time.sleep(0.05)
+        os.kill(random.Random(0).choice(owners(outputs)), signal.SIGKILL)
+        time.sleep(0.1)
+        before = painted(outputs)
+        now = kept(outputs)
+        assert known.items() <= now.items()
+        known = now
+    assert sweep.wait() == 0
+    assert known.items() <= kept(outputs).items()
+    assert results(outputs) == results(whole[0])
+    assert len(results(outputs)) == len(RATIOS)
+
+
+def owners(outputs: Path) -> list[int]:
+    """Processes that are making a run."""
+    texts = [lock.read_text() for lock in outputs.glob(".locks/folder-*")]
+    found = [int(told[1]) for told in (re.match(r"process (\d+) on ", text) for text in texts) if told]
+    return [process for process in found if Path(f"/proc/{process}").exists()]

@@ -48,8 +48,8 @@ def choices() -> list[str]:
 
 @pytest.mark.parametrize("choice", choices())
 def test_arguments_fit_the_target(choice: str) -> None:
-    if choice.startswith("launcher="):
-        plugin(choice.partition("=")[2])
+    if choice.startswith(("launcher=", "sweeper=")):
+        plugin(choice)
     for node in targets(asdict(compose_config(choice, *REQUIRED.get(choice, [])))):
         target = get_object(node["_target_"])
         if node["_target_"].startswith("veil.tasks") and "_partial_" not in node:

@@ -11,10 +11,17 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import ROOT, plugin
+from hydra.core.hydra_config import HydraConfig
+from many_runs import make_runs
+from omegaconf import OmegaConf
 from sweep_task import BATCHES
 
+from veil.errors import InputError
+from veil.evaluation.results import read_results
 from veil.storage.locks import locked
+from veil.sweep import reached
 
 Process = subprocess.Popen[str]
 
@@ -137,7 +144,7 @@ LAUNCHERS = ["joblib", "submitit_local", pytest.param("ray", marks=pytest.mark.s
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_a_launcher_tells_and_leaves_what_basic_does(launcher: str, tmp_path: Path) -> None:
-    plugin(launcher)
+    plugin(f"launcher={launcher}")
     process = start(tmp_path, f"launcher={launcher}", "seed=1,13,2,3")
     out, err = process.communicate()
     assert process.returncode == 1
@@ -150,7 +157,7 @@ def test_a_launcher_tells_and_leaves_what_basic_does(launcher: str, tmp_path: Pa
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_while_runs_go_side_by_side(number: signal.Signals, tmp_path: Path) -> None:
     """Ctrl-C reaches the whole process group, SIGTERM the process that it was sent to."""
-    plugin("joblib")
+    plugin("launcher=joblib")
     sweep = ("launcher=joblib", "hydra.launcher.n_jobs=2", "seed=1,2,3,4,5,6")
     process = start(tmp_path, *sweep)
     wait_for(tmp_path, 4, process)
@@ -170,7 +177,7 @@ def test_stopped_while_runs_go_side_by_side(number: signal.Signals, tmp_path: Pa
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_a_launcher_ends_with_the_table_of_basic(launcher: str, photos: Path, cache: str, tmp_path: Path) -> None:
-    plugin(launcher)
+    plugin(f"launcher={launcher}")
 
     def summary(name: str) -> list[dict[str, str]]:
         few = ["judges=none", "controls=none", "attacks=none", "split.gallery=0.6", "split.attackers=0"]
@@ -185,3 +192,79 @@ def test_a_launcher_ends_with_the_table_of_basic(launcher: str, photos: Path, ca
     basic = summary("basic")
     assert [row["ratio"] for row in basic] == ["0.25", "0.5"]
     assert summary(launcher) == basic
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_optuna_finds_the_undominated_configs_and_the_same_ones_again(photos: Path, cache: str, tmp_path: Path) -> None:
+    plugin("sweeper=optuna")
+    few = ["judges=none", "controls=none", "split.gallery=0.6", "split.attackers=0", "~attacks.linkage"]
+    quick = ["recognizer=eigenfaces", "inpainter=fill", "trainer=cpu", "logger=csv"]
+    own = ["task._target_=veil.tasks.evaluate.evaluate", "data=folder", f"data.root={photos}", f"cache={cache}"]
+    names = ("privacy/eigenfaces/cosine", "utility/ssim")
+    asked = [f"objectives=[{','.join(names)}]", "hydra.sweeper.direction=[minimize,maximize]"]
+    chosen = ["sweeper=optuna", "hydra.sweeper.n_trials=4", "masker=random,blobs", "ratio=interval(0.1,0.6)"]
+
+    def sweep() -> list[tuple[float, ...]]:
+        process = start(tmp_path, *few, *quick, *own, *asked, *chosen)
+        out, err = process.communicate()
+        assert process.returncode == 0, err
+        assert "[4 done]" in out
+        assert "not dominated" in out
+        found = max(tmp_path.glob("sweeps/*/optimization_results.yaml"))
+        with (found.parent / "summary.csv").open(newline="") as file:
+            rows = [tuple(float(row[name]) for name in names) for row in csv.DictReader(file)]
+        best = [one for one in rows if not any(o[0] <= one[0] and o[1] >= one[1] and o != one for o in rows)]
+        solutions = {tuple(each["values"]) for each in yaml.safe_load(found.read_text())["solutions"]}
+        assert solutions == set(best)
+        return rows
+
+    rows = sweep()
+    assert len(set(rows)) == 4
+    made = len(list(tmp_path.rglob("metrics.json")))
+    assert sweep() == rows
+    assert len(list(tmp_path.rglob("metrics.json"))) == made
+
+
+def test_the_objectives_that_are_shipped_fit_the_directions(tmp_path: Path) -> None:
+    plugin("sweeper=optuna")
+    process = start(tmp_path, "sweeper=optuna", "hydra.sweeper.n_trials=2", "seed=1,2,13")
+    err = process.communicate()[1]
+    assert "error: objectives" not in err
+    assert re.search(r"FAILED seed=\d+: folder must hold a finished run", err)  # naps have no figures
+    assert naps(tmp_path) != []
+
+
+def test_a_sweeper_that_asks_for_other_than_the_objectives_is_refused(tmp_path: Path) -> None:
+    plugin("sweeper=optuna")
+    process = start(tmp_path, "sweeper=optuna", "objectives=[privacy/worst/bits]", "seed=1,2")
+    err = process.communicate()[1]
+    assert process.returncode == 1
+    assert "error: objectives must name one figure for each hydra.sweeper.direction, minimize, minimize; got" in err
+    assert naps(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "way", "told"),
+    [
+        (
+            "privacy/worst/rank",
+            "minimize",
+            "objectives must be names of figures of the run, such as .*worst/rank1.*; got",
+        ),
+        ("privacy/worst/bits", "minimize", "objectives: privacy/worst/bits is absent: too few people"),
+        ("utility/ssim", "minimize", "hydra.sweeper.direction must be maximize for utility/ssim, got minimize"),
+    ],
+)
+def test_an_objective_that_no_run_has_or_that_is_pushed_the_wrong_way(
+    name: str, way: str, told: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (folder,) = make_runs(tmp_path, ["random"], [0.5], people=2)
+    figures = read_results(folder).figures
+    asked = OmegaConf.create({"sweeper": {"direction": ["minimize", way]}})
+    monkeypatch.setattr(HydraConfig, "get", lambda: asked)
+    with pytest.raises(InputError, match=told):
+        reached(["privacy/worst/rank1", name], folder)
+    asked.sweeper.direction = ["minimize", "maximize"]
+    one, other = reached(["privacy/worst/rank1", "utility/ssim"], folder)
+    assert (one, other) == (figures["privacy/worst/rank1"].value, figures["utility/ssim"].value)

@@ -15,7 +15,7 @@ from veil.config import conf_folder, refuse_old_names, validate
 from veil.errors import InputError
 from veil.storage.cache import tidy
 from veil.storage.stopping import Stopped, stop_if_asked, unwatch, watch
-from veil.sweep import Sweep
+from veil.sweep import Made, Sweep, reached
 
 
 def main() -> None:
@@ -53,13 +53,13 @@ def _told(ended: SystemExit) -> int:
 
 
 @hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")
-def run(cfg: DictConfig) -> str:
-    """Check the config, run its task, return the run's folder."""
+def run(cfg: DictConfig) -> Made:
+    """Check the config, run its task, give the run's folder and its objectives."""
     try:
         config = validate(cfg)
         folder = get_method(config.task["_target_"])(config)
         tidy(config.cache, config.cache_limit)
-        return str(folder)
+        return Made(str(folder), reached(config.objectives, folder))
     except (InputError, OSError, InstantiationException, OmegaConfBaseException) as error:  # the user's to mend
         reason = error.__cause__ if isinstance(error, InstantiationException) else str(error).split("\n")[0]
         raise CompactHydraException(f"error: {reason}") from error

@@ -3,11 +3,13 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -95,6 +97,7 @@ class Config:
     anonymized_as: str = "photos"
     subgroups: list[str] | None = None
     attribute_classifiers: bool = False
+    objectives: list[str] = field(default_factory=list)
     batch_size: int = 16
     workers: int = 0
     on_error: str = "raise"
@@ -231,8 +234,13 @@ def _defaults() -> DictConfig:
     groups = [
         override for override in hydra.overrides.task if override.lstrip("+").split("=")[0] in hydra.runtime.choices
     ]
-    loader = GlobalHydra.instance().config_loader()
-    return loader.load_configuration(hydra.job.config_name, groups, run_mode=RunMode.RUN)
+    return _composed(GlobalHydra.instance().config_loader(), hydra.job.config_name, tuple(groups))
+
+
+@lru_cache(16)
+def _composed(loader: ConfigLoader, name: str, groups: tuple[str, ...]) -> DictConfig:
+    """Runs of a sweep share it: composing takes longer than all else in a run that is done already."""
+    return loader.load_configuration(name, list(groups), run_mode=RunMode.RUN)
 
 
 def _check_types(node: DictConfig, defaults: DictConfig, path: str = "") -> None:

@@ -11,15 +11,17 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 
 from veil.errors import InputError
 from veil.storage.fingerprint import digest
@@ -31,6 +33,52 @@ from veil.storage.stopping import run_begins, run_ended
 JOURNAL = "runs.jsonl"
 LAST = 5  # runs by whose length the rest is estimated
 EVERY = 0.5  # seconds between two looks at the journal
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a run gives to Hydra: its folder, and the numbers that an optimising sweeper reads."""
+
+    folder: str
+    objectives: Sequence[float]
+
+    def __iter__(self) -> Iterator[float]:
+        return iter(self.objectives)
+
+    def __float__(self) -> float:
+        (only,) = self.objectives
+        return only
+
+
+def reached(objectives: Sequence[str], folder: Path) -> list[float]:
+    """The values of these figures of an evaluation.
+
+    Raises InputError for one that is absent, or that the sweeper is to push the wrong way.
+    """
+    if not objectives:
+        return []
+    from veil.evaluation.results import read_results
+
+    figures = read_results(folder).figures
+    ways = _directions(HydraConfig.get().sweeper) or [""] * len(objectives)
+    for name, way in zip(objectives, ways, strict=True):
+        if name not in figures:
+            known = ", ".join(found for found, figure in figures.items() if figure.measure.prominence)
+            raise InputError(f"objectives must be names of figures of the run, such as {known}; got {name}")
+        if figures[name].absent:
+            raise InputError(f"objectives: {name} is absent: {figures[name].absent}")
+        right = {"higher": "maximize", "lower": "minimize"}.get(figures[name].measure.better)
+        if way and right and way != right:
+            raise InputError(f"hydra.sweeper.direction must be {right} for {name}, got {way}")
+    return [figures[name].value for name in objectives]
+
+
+def _directions(sweeper: DictConfig) -> list[str] | None:
+    """Which way each objective is better; None where the sweeper does not ask."""
+    ways = sweeper.get("direction")
+    if ways is None:
+        return None
+    return [getattr(way, "name", way) for way in (ways if isinstance(ways, ListConfig) else [ways])]
 
 
 class Sweep(Callback):
@@ -62,7 +110,7 @@ class Sweep(Callback):
                 outcome |= {"error": cause(error), "traceback": "".join(traceback.format_exception(error))}
                 job_return.status, job_return.return_value = JobStatus.COMPLETED, None
             else:
-                outcome["folder"] = job_return.return_value
+                outcome["folder"] = job_return.return_value.folder
             _note(config, outcome)
         run_ended()
 
@@ -111,6 +159,7 @@ class Watch:
 
     def __init__(self, config: DictConfig) -> None:
         self.config, self.folder, self.planned = config, Path(config.hydra.sweep.dir), planned(config)
+        _refuse_other_than_objectives(config)
         self.started: dict[int, float] = {}
         self.ended: dict[int, dict[str, Any]] = {}  # in the order of their ends
         self._read, self._abreast, self._lock, self._over = 0, 1, threading.Lock(), threading.Event()
@@ -141,9 +190,10 @@ class Watch:
         folders = [Path(job["folder"]) for _, job in sorted(self.ended.items()) if "folder" in job]
         measured = [folder for folder in dict.fromkeys(folders) if (folder / "metrics.json").exists()]
         if measured:
-            from veil.report.sweep import summarise
+            from veil.report.sweep import Options, summarise
 
-            summarise(measured, self.folder)
+            objectives = list(self.config.objectives)
+            summarise(measured, self.folder, Options(axes=objectives if len(objectives) == 2 else ()))
         failed = {number: job for number, job in sorted(self.ended.items()) if "error" in job}
         if failed:
             print(f"{len(failed)} of {self.total or len(self.ended)} runs failed:", file=sys.stderr)
@@ -191,7 +241,10 @@ class Watch:
 
     def _own(self, overrides: Sequence[str]) -> str:
         """What tells a job from the others."""
-        common = set.intersection(*map(set, self.planned)) if self.planned and self.total > 1 else set()
+        if self.planned is None:
+            common = set(self.config.hydra.overrides.task)
+        else:
+            common = set.intersection(*map(set, self.planned)) if self.total > 1 else set()
         return " ".join(override for override in overrides if override not in common)
 
     def _keep_looking(self) -> None:
@@ -200,6 +253,16 @@ class Watch:
 
     def _refuse(self, owner: str) -> None:
         raise InputError(f"hydra.sweep.dir: another sweep ({owner}) runs in {self.folder}")
+
+
+def _refuse_other_than_objectives(config: DictConfig) -> None:
+    """Raises InputError where the sweeper asks for other than `objectives` gives."""
+    ways = _directions(config.hydra.sweeper)
+    if ways is not None and len(ways) != len(config.objectives):
+        raise InputError(
+            f"objectives must name one figure for each hydra.sweeper.direction, {', '.join(ways)}; "
+            f"got {list(config.objectives)}"
+        )
 
 
 def duration(seconds: float) -> str:

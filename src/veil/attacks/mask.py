@@ -13,6 +13,7 @@ from veil.data.faces import FaceSet, Side
 from veil.errors import InputError
 from veil.evaluation.material import (
     BATCH,
+    Absent,
     Attempt,
     Material,
     attempt,
@@ -119,7 +120,10 @@ def mask(
 
     def compare(side: Side) -> Comparison:
         others = first(side.gallery, photos)
-        return Comparison(embedded(side.probes), identities(side.probes), embedded(others), identities(others))
+        probes, templates = embedded(side.probes), embedded(others)
+        if not probes.any() or not templates.any():
+            raise Absent("the masks of all photos are the same: they tell nobody apart")
+        return Comparison(probes, identities(side.probes), templates, identities(others))
 
     return attempt(material, compare, held_back)._replace(variant=not published, links=True)
 

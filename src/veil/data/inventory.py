@@ -45,6 +45,11 @@ class Inventory:
         """Twins of which one is enrolled and the other a probe."""
         return [twin for twin in self.twins if len(set(twin.sides)) == 2]
 
+    @property
+    def leaked(self) -> set[str]:
+        """The probes among `leaks`."""
+        return {(twin.one, twin.other)[twin.sides.index("probes")] for twin in self.leaks}
+
     def write(self, folder: Path) -> None:
         """Write `inventory.json`."""
         twins = [{**twin._asdict(), "sides": list(twin.sides)} for twin in self.twins]

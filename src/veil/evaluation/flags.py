@@ -108,8 +108,8 @@ def raise_flags(
     if inventory and inventory.leaks:
         twin = inventory.leaks[0]
         text = (
-            f"{len(inventory.leaks)} probes show the same picture as an enrolled photo ({twin.one} and {twin.other} "
-            "first): they are recognised whatever their faces"
+            f"{len(inventory.leaked)} probes show the same picture as an enrolled photo, or nearly ({twin.one} and "
+            f"{twin.other} first): they are recognised whatever their faces"
         )
         flags.append(Flag("twins", text))
     if inventory and inventory.undecided:

@@ -26,7 +26,7 @@ NOT_HELD_BACK = f"of fewer than {FEW} attacker people with probes none is held b
 
 
 class Absent(Exception):
-    """Raised where the set does not have an anonymised photo that is asked for."""
+    """Raised where an attack cannot be made, with the reason: the set lacks photos, or they tell nothing."""
 
 
 class Attempt(NamedTuple):

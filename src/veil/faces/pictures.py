@@ -74,6 +74,12 @@ def nearly_equal(
     return _psnr(y - gain * x) >= 30
 
 
+def shows(original: Path, result: Path, mask: Path | None) -> bool:
+    """`nearly_equal` of files."""
+    hidden = None if mask is None else read_pixels(mask)[..., 0]
+    return nearly_equal(read_pixels(original), read_pixels(result), hidden)
+
+
 def _psnr(difference: ndarray) -> float:
     return float(10 * np.log10(255**2 / max((difference**2).mean(), 1e-9)))
 

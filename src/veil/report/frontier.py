@@ -32,15 +32,15 @@ class Axis(NamedTuple):
         return (value - self.worst) / (self.best - self.worst)
 
 
-def axes(found: Sequence[Candidate]) -> list[Axis]:
-    """Every figure of privacy or utility that matters and tells candidates apart; privacy first, the headline of each
-    kind before the others.
+def axes(found: Sequence[Candidate], asked: Sequence[str] = ()) -> list[Axis]:
+    """Every figure of privacy or utility that matters, or is asked for by name, and tells candidates apart; privacy
+    first, the headline of each kind before the others.
     """
     values: dict[str, list[float]] = {}
     places: dict[str, Figure] = {}
     for candidate in found:
         for name, figure in candidate.measured.items():
-            if _matters(figure):
+            if _matters(figure) or (name in asked and figure.measure.better):
                 places[name] = figure
                 values.setdefault(name, []).append(figure.value)
     built = [_axis(figure, values[name]) for name, figure in places.items()]
@@ -68,9 +68,14 @@ def _place(figure: Figure, recognizer: str) -> int:
     return order.index(place) if place in order else len(order)
 
 
-def chosen(found: Sequence[Candidate]) -> tuple[Axis, Axis] | None:
-    """The axes that are shown first, of those that all candidates have, else that any has; None without two."""
-    every = axes(found)
+def chosen(found: Sequence[Candidate], asked: Sequence[str] = ()) -> tuple[Axis, Axis] | None:
+    """The two axes that are asked for by name; else those that are shown first, of those that all candidates have, else
+    that any has. None without two.
+    """
+    every = axes(found, asked)
+    named = {axis.figure.name: axis for axis in every}
+    if len(asked) == 2 and set(asked) <= named.keys():
+        return named[asked[0]], named[asked[1]]
     pair = []
     for kind in ("privacy", "utility"):
         mine = [axis for axis in every if axis.figure.measure.kind == kind]
@@ -110,9 +115,9 @@ class Frontier(NamedTuple):
         return [one for one, best in zip(self.found, self.best, strict=True) if best]
 
 
-def frontier(found: Sequence[Candidate]) -> Frontier | None:
-    """On the axes that are shown first; None without two."""
-    pair = chosen(found)
+def frontier(found: Sequence[Candidate], asked: Sequence[str] = ()) -> Frontier | None:
+    """On the axes that are asked for, or shown first; None without two."""
+    pair = chosen(found, asked)
     if pair is None:
         return None
     both = [one for one in found if all(axis.figure.name in one.measured for axis in pair)]

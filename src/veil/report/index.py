@@ -42,7 +42,7 @@ def write_index(
     found: Sequence[Candidate], best: Frontier | None, pairs: Sequence[Row], output: Path, shown: Shown
 ) -> Path:
     """Write `index.html` into `output`: faces, frontier, curves by ratio, and folded tables."""
-    every = axes(found)
+    every = axes(found, [axis.figure.name for axis in best.axes] if best else [])
     front = best.front if best else []
     first = {id(one) for one in front}
     order = front + [one for one in found if id(one) not in first]

@@ -66,6 +66,7 @@ def extremes(people: Sequence[Person]) -> tuple[Sequence[Person], Sequence[Perso
 def shows_original(row: Row) -> bool:
     """Whether a result equals its original, or nearly, as far as the manifest tells: a PSNR of 40 dB in the view, or of
     30 dB in the mask or of a result without one. What has no PSNR is equal; where none was measured, nobody knows.
+    A page over 1,000 runs has not the time to read pixels (`veil.faces.pictures.shows`).
     """
     whole, masked = "utility/psnr", "utility/psnr_masked"
     if row.get("unchanged") or whole not in row:

@@ -21,7 +21,7 @@ from veil.storage.progress import console
 
 GROUPS = ("data", "recognizer", "masker", "inpainter")  # whose choices name a run
 # change no figure, but the seed
-UNREAD = (*SPEED, "cache_limit", "cache_scores", "logger", "on_error", "seed", "task", "trainer")
+UNREAD = (*SPEED, "cache_limit", "cache_scores", "logger", "objectives", "on_error", "seed", "task", "trainer")
 MEASURING = ("anonymized", "attacks", "attribute_classifiers", "controls", "features", "judges", "metrics", "subgroups")
 TOP = re.compile(r"^(?=[a-z])", re.MULTILINE)  # where a knob or group of a config begins
 INSIDE = {"attackers", "csv", "gallery", "probes", "wandb"}  # folders that hold no runs, but many files

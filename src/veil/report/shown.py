@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from veil.evaluation.results import Results, column_names
-from veil.faces.pictures import nearly_equal, read_pixels
+from veil.faces.pictures import shows
 from veil.metrics.identification import RANKS
 from veil.metrics.privacy import COSINE
 from veil.report.names import logged_names
@@ -58,9 +58,7 @@ def _kinds(logger: VeilWandb) -> list[str]:
 
 def _may_go(logger: VeilWandb, folder: Path, row: Row, kind: str) -> Any:
     """Whether there is such a picture, and it shows no original against the user's will."""
-    return row[kind] and (kind != "result" or logger.originals or not _shows_its_original(folder, row))
-
-
-def _shows_its_original(folder: Path, row: Row) -> bool:
-    mask = read_pixels(folder / row["mask"])[..., 0] if row["mask"] else None
-    return nearly_equal(read_pixels(folder / row["original"]), read_pixels(folder / row["result"]), mask)
+    if kind != "result" or logger.originals:
+        return row[kind]
+    mask = folder / row["mask"] if row["mask"] else None
+    return row["result"] and not shows(folder / row["original"], folder / row["result"], mask)

@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 from rich.table import Table
 
+from veil.errors import InputError
 from veil.metrics.measure import ANONYMISED, CHANCE, CLEAR, CONTROL, NAIVE, WORST, Figure
 from veil.report.compare import paired_rows
-from veil.report.frontier import Frontier, draw, frontier
+from veil.report.frontier import Frontier, axes, draw, frontier
 from veil.report.index import Shown, write_index
 from veil.report.runs import Candidate, Run, candidates, read_runs
 from veil.report.tables import latex, markdown, write_parquet
@@ -27,6 +28,7 @@ class Options(NamedTuple):
     people: int = 6
     pictured: int = 200
     tables: bool = False
+    axes: Sequence[str] = ()
 
 
 DEFAULT = Options()
@@ -35,15 +37,17 @@ DEFAULT = Options()
 def summarise(folders: Sequence[Path], output: Path, options: Options = DEFAULT) -> int:
     """Read finished runs; print a table; write `index.html`, `summary.csv` and `.parquet` (seeds averaged), `runs.csv`
     (every run), `paired.csv` and `frontier.png` into `output`. Gives the number of runs; without any it writes nothing.
+    Raises InputError where the two figures of `axes` are not there.
     """
     runs = read_runs([folder for folder in folders if (folder / "metrics.json").exists()])
     if not runs:
         return 0
     found = candidates(runs)
+    _refuse_other_axes(found, options.axes)
+    best = frontier(found, options.axes)
     output.mkdir(parents=True, exist_ok=True)
     write_csv([_run_row(run) for run in runs], output / "runs.csv")
     write_csv([_summary_row(one) for one in found], output / "summary.csv")
-    best = frontier(found)
     console.print(_table(found, best))
     _say("Summary", output / "summary.csv")
     write_parquet(output / "summary.csv")
@@ -62,6 +66,12 @@ def summarise(folders: Sequence[Path], output: Path, options: Options = DEFAULT)
         console.print(told, soft_wrap=True)
     _say("Page", write_index(found, best, pairs, output, Shown(options.originals, options.people, options.pictured)))
     return len(runs)
+
+
+def _refuse_other_axes(found: Sequence[Candidate], asked: Sequence[str]) -> None:
+    if asked and (len(asked) != 2 or not all(any(name in one.measured for one in found) for name in asked)):
+        known = ", ".join(axis.figure.name for axis in axes(found))
+        raise InputError(f"task.axes must be two figures of these runs ({known}), got {list(asked)}")
 
 
 def _say(title: str, path: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from veil.config import bytes_of
+from veil.errors import InputError
 from veil.storage.faults import blamed
 from veil.storage.locks import locked
 from veil.storage.progress import console
@@ -54,11 +55,15 @@ def used(path: Path) -> bool:
 
 
 def tidy(cache: str, limit: str | None) -> None:
-    """After a run that used the cache: remove entries until no more than `limit` is there, and say so."""
+    """After a run that used the cache: remove entries until no more than `limit` is there, and say so, or why not."""
     folder = Path(cache).expanduser()
     if limit is not None and folder in OWN:
         most = bytes_of(limit)
-        removed, left = remove(folder, most)
+        try:
+            removed, left = remove(folder, most)
+        except (InputError, OSError) as error:  # the run is done all the same
+            console.print(f"Cache: not brought within cache_limit={limit}: {error}", markup=False, soft_wrap=True)
+            return
         if removed:
             console.print(f"Cache: {shown(removed)} least recently used removed, {shown(left)} left in {folder}")
         if left > most:

@@ -205,14 +205,29 @@ def _collect(module: str, found: dict[str, str]) -> None:
         packages = importlib.metadata.packages_distributions().get(package, [])
         found[module] = ",".join(importlib.metadata.version(name) for name in packages)
         return
+    if path.is_relative_to(PACKAGE):
+        found |= _veils(module)
+        return
     found[module] = _syntax(path, stamp(path)[1])
     if _is_own(path):
-        if not path.is_relative_to(PACKAGE):
-            _refuse_edited(module, path)
-            if "." in module:  # Python runs a package's `__init__` first
-                _collect(module.rpartition(".")[0], found)
+        _refuse_edited(module, path)
+        if "." in module:  # Python runs a package's `__init__` first
+            _collect(module.rpartition(".")[0], found)
         for imported in _imports(module, path, stamp(path)[1]):
             _collect(imported, found)
+
+
+@functools.cache
+def _veils(module: str) -> dict[str, str]:
+    """What `_collect` finds from one of Veil's modules. Read once: what runs is what was loaded, whatever is edited."""
+    found, todo = {}, [module]
+    while todo:
+        name = todo.pop()
+        path = _source(name)
+        if name not in found and not name.startswith(SILENT) and path is not None:
+            found[name] = _syntax(path, 0)
+            todo += _imports(name, path, 0)
+    return found
 
 
 def _refuse_edited(module: str, path: Path) -> None:

@@ -32,7 +32,8 @@ def evaluate(config: Config) -> Path:
         if not logged:
             from veil.tasks.publish import log_found
 
-            log_found(config, run, run_name(config))
+            with run.claimed():  # or another process that finds it logs it, too
+                log_found(config, run, run_name(config))
     results = read_results(run.path)
     console.print(metrics_table(results))
     for flag in results.flags:

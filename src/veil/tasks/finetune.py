@@ -48,7 +48,8 @@ def finetune(config: Config) -> Path:
     run = head_folder(config, data) if alone else trunk_folder(config, data, recipe.mode, recipe.loss)
     if run.complete:
         console.print(f"Found the finished run in {run.path}", soft_wrap=True)
-        log_found(config, run, _name(config))
+        with run.claimed():
+            log_found(config, run, _name(config))
     else:
         run.say_what_changed()
         _make(config, recipe, run, enrolment, stages)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from veil.config import Config
 from veil.errors import InputError
-from veil.faces.pictures import nearly_equal, read_pixels
+from veil.faces.pictures import shows
 from veil.storage.fingerprint import content
 from veil.storage.folders import Row, write_csv
 from veil.storage.progress import console
@@ -71,12 +71,11 @@ class Originals:
 
     def show_in(self, row: Row) -> bool:
         """Whether the result equals an original, or nearly (`veil.faces.pictures.nearly_equal`)."""
-        result = read_pixels(self.source / row["result"])
-        mask = read_pixels(self.source / row["mask"])[..., 0] if row["mask"] else None
-        if nearly_equal(read_pixels(self.source / row["original"]), result, mask):
+        result, mask = self.source / row["result"], self.source / row["mask"] if row["mask"] else None
+        if shows(self.source / row["original"], result, mask):
             return True
-        nearest = self.rows[int((self.small @ _small(self.source / row["result"])).argmax())]
-        return nearest["key"] != row["key"] and nearly_equal(read_pixels(self.source / nearest["original"]), result)
+        nearest = self.rows[int((self.small @ _small(result)).argmax())]
+        return nearest["key"] != row["key"] and shows(self.source / nearest["original"], result, None)
 
 
 def _small(path: Path) -> ndarray:
