@@ -35,6 +35,11 @@ def assign(functions: Mapping[str, PerFaceFunction], whitebox: str, judges: Iter
     return asked
 
 
+def taken_by(asked: Asked) -> set[str]:
+    """What the metrics take, by name."""
+    return {name for metrics in asked.values() for metric in metrics for name in metric.takes}
+
+
 def figure_of(metric: PerFace, subject: str, interval: Interval | None) -> Figure:
     """A metric's figure; it is absent where no face has it."""
     return Figure(metric.measure, interval or metric.measure.undefined, subject, condition=metric.condition)
@@ -46,7 +51,8 @@ class Panel(nn.Module):
     Args:
         classifier: the white box's: embeddings -> logits over the enrolled people.
         whitebox: the name of the recogniser that the masker may ask.
-        judges: by name, the white box's included, what each recogniser saw in the probes.
+        seen: by subject, what was seen in the probes before: by each recogniser, the white box included, and of the
+            picture its clear landmarks, where metrics take them.
         asked: the metrics that each answers (`assign`).
         people: their names; identity i is people[i].
 
@@ -56,17 +62,16 @@ class Panel(nn.Module):
         self,
         classifier: nn.Module,
         whitebox: str,
-        judges: Mapping[str, Known],
+        seen: Mapping[str, Known],
         asked: Asked,
         people: list[str],
         stages: Stages,
     ) -> None:
         super().__init__()
-        self.classifier, self.whitebox, self.judges = classifier, whitebox, judges
+        self.classifier, self.whitebox, self.seen = classifier, whitebox, seen
         self.asked, self.people, self.stages = asked, people, stages
-        taken = {name for metrics in asked.values() for metric in metrics for name in metric.takes}
-        self.detector = face_detector() if PICTURE in asked or "found" in taken else None
-        self.landmarks = Landmarks() if taken & {"landmarks", "anonymized_landmarks"} else None
+        self.detector = face_detector() if PICTURE in asked or "found" in taken_by(asked) else None
+        self.landmarks = Landmarks() if "anonymized_landmarks" in taken_by(asked) else None
 
     def rows(self, faces: Faces, masks: Masks | None, anonymized: Images) -> list[Row]:
         """One row a face: what each metric says, whom the white box takes it for, and whether a face is found.
@@ -93,20 +98,21 @@ class Panel(nn.Module):
     def _shared(self, faces: Faces, masks: Masks | None, anonymized: Images) -> dict[str, Any]:
         """What metrics of any subject may take."""
         shared = {"images": faces.images, "anonymized": anonymized} | ({} if masks is None else {"masks": masks})
+        shared |= self._seen(PICTURE, faces)
         if self.detector is not None:
             with self.stages.clock("detect"):
                 shared["found"] = self._detect(anonymized)
         if self.landmarks is not None:
             with self.stages.clock("landmarks"):
-                shared |= {
-                    "landmarks": self.landmarks(faces.images),
-                    "anonymized_landmarks": self.landmarks(anonymized),
-                }
+                shared["anonymized_landmarks"] = self.landmarks(anonymized)
         return shared
 
+    def _seen(self, subject: str, faces: Faces) -> dict[str, Any]:
+        known, device = self.seen.get(subject, {}), faces.images.device
+        return {name: torch.stack([of[key] for key in faces.keys]).to(device) for name, of in known.items()}
+
     def _evidence(self, judge: str, faces: Faces) -> dict[str, Any]:
-        device, known = faces.images.device, self.judges[judge].items()
-        evidence = {name: torch.stack([seen[key] for key in faces.keys]).to(device) for name, seen in known}
+        evidence = self._seen(judge, faces)
         if judge == self.whitebox:
             evidence["logits"] = self.classifier(evidence["embeddings"])
             evidence["anonymized_logits"] = self.classifier(evidence["anonymized_embeddings"])

@@ -20,9 +20,11 @@ from veil.evaluation.groups import chosen_labels
 from veil.evaluation.material import Material
 from veil.evaluation.module import AnonymizedFaces, Evaluation
 from veil.evaluation.outcome import RANK1
-from veil.evaluation.panel import PICTURE, Asked, Panel, columns_of
+from veil.evaluation.panel import PICTURE, Asked, Panel, columns_of, taken_by
 from veil.evaluation.realism import realism
+from veil.faces.landmarks import POINTS, LandmarkVectors
 from veil.metrics.measure import NAIVE, Figure, name_of
+from veil.recognizers.embed import Embedder
 from veil.report.names import run_name
 from veil.storage.addresses import NOT_OF_ROWS, evaluation_folder
 from veil.storage.fingerprint import code, settings
@@ -248,7 +250,7 @@ def measured_before(run: RunFolder, keys: Sequence[str], asked: Asked, whitebox:
 def _panel(setup: Judging, material: Material, asked: Asked) -> Callable[[Stages], Panel]:
     """What makes the panel, here or in a device's process: its detectors cannot be sent there."""
     probes = material.evaluation.probes
-    judges = {
+    seen = {
         judge: {
             "embeddings": dict(zip(probes.keys, material.clear(judge, probes), strict=True)),
             "anonymized_embeddings": dict(zip(probes.keys, material.anonymized(judge, probes), strict=True)),
@@ -256,4 +258,7 @@ def _panel(setup: Judging, material: Material, asked: Asked) -> Callable[[Stages
         }
         for judge in material.recognizers
     }
-    return partial(Panel, setup.whitebox.head, setup.name, judges, asked, setup.enrolment.people)
+    if "landmarks" in taken_by(asked):
+        points = Embedder("landmarks", LandmarkVectors(), setup.config.cache, setup.stages).clear(probes)
+        seen[PICTURE] = {"landmarks": dict(zip(probes.keys, points.double().unflatten(1, (POINTS, 2)), strict=True))}
+    return partial(Panel, setup.whitebox.head, setup.name, seen, asked, setup.enrolment.people)
