@@ -6,11 +6,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import ROOT
 from hydra.errors import InstantiationException
+from hydra.types import RunMode
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -183,7 +185,7 @@ def test_a_killed_run_goes_on_and_ends_where_it_would_have(
 def test_two_processes_train_one_checkpoint(photos: Path, cache: str, tmp_path: Path) -> None:
     knobs = ("task=finetune", "task.mode=last_block", "task.epochs=2", "task.held_out=0.34", "classifier.epochs=3")
     where = ("data=folder", f"data.root={photos}", f"cache={cache}", f"outputs={tmp_path}", "split.gallery=0.6")
-    devices = ("trainer=cpu", "trainer.devices=2", "+trainer.strategy=ddp", "logger=csv")
+    devices = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "logger=csv")
     command = [sys.executable, "run.py", *knobs, *where, *devices]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode == 0, done.stderr
@@ -194,6 +196,16 @@ def test_two_processes_train_one_checkpoint(photos: Path, cache: str, tmp_path: 
     assert moved
     assert all(name.startswith(LAST_BLOCK) for name in moved)
     assert FaceNet("packaged", cache, str(path)).checkpoint is not None
+
+
+def test_several_devices_are_refused_in_a_multirun(
+    small_run: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
+    config = small_run("task=finetune", "task.mode=last_block", *two)
+    monkeypatch.setattr("veil.tasks.fit.HydraConfig.get", lambda: SimpleNamespace(mode=RunMode.MULTIRUN))
+    with pytest.raises(InputError, match=r"trainer.devices must be 1 in a multirun, .* got 2; .* without -m"):
+        finetune(config)
 
 
 @pytest.mark.parametrize("mode", ["full", "last_block"])

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -95,10 +95,22 @@ class Writer:
     """Keeps each face's files, then its row, so that a killed run loses no face and does none twice.
 
     Names as in the 2022 study: `{image-id}-generated-label-{class-id}.png`, and `-masks-`, `-img-`.
+
+    Args:
+        note: takes the rows of faces whose files are written; None notes them in the role's journal.
+
     """
 
-    def __init__(self, role: Role, faces: FaceSet, people: Sequence[str], image_format: str) -> None:
+    def __init__(
+        self,
+        role: Role,
+        faces: FaceSet,
+        people: Sequence[str],
+        image_format: str,
+        note: Callable[[list[Row]], None] | None = None,
+    ) -> None:
         self.role, self.people, self.image_format = role, people, image_format
+        self.note = note or role.run.add
         self.numbers = dict(zip(faces.keys, faces.numbers, strict=True))
         for kind in KINDS:
             (role.run.partial / kind).mkdir(parents=True, exist_ok=True)
@@ -116,7 +128,7 @@ class Writer:
             save(mask, folder / files["mask"])
             save(result, folder / files["result"])
             done.append(who | {"seed": int(faces.seeds[index])} | row | files)
-        self.role.run.add(done)
+        self.note(done)
 
 
 def file_names(number: int, label: int, image_format: str) -> dict[str, str]:

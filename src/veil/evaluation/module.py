@@ -60,15 +60,16 @@ class Evaluation(pl.LightningModule):
     """`test_step` has the panel look at each face and hands its rows to `keep`.
 
     Args:
-        keep: takes the batch's keys and one row of figures a face.
+        keep: takes one row a face, its key and figures.
 
     """
 
-    def __init__(self, panel: Panel, keep: Callable[[Sequence[str], Sequence[Row]], None]) -> None:
+    def __init__(self, panel: Panel, keep: Callable[[list[Row]], None]) -> None:
         super().__init__()
         self.panel, self.keep = panel, keep
 
     @torch.no_grad()
     def test_step(self, batch: Anonymized, _: int) -> None:
         """Measure; the run's means are taken at its end, over the rows."""
-        self.keep(batch.faces.keys, self.panel.rows(batch.faces, batch.masks, batch.anonymized))
+        rows = self.panel.rows(batch.faces, batch.masks, batch.anonymized)
+        self.keep([{"key": key} | row for key, row in zip(batch.faces.keys, rows, strict=True)])

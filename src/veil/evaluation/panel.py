@@ -14,42 +14,14 @@ from veil.faces.pictures import to_pixels
 from veil.metrics.intervals import Interval
 from veil.metrics.measure import Figure, name_of
 from veil.metrics.per_face import PerFace, PerFaceFunction
-from veil.recognizers.whitebox import WhiteBox
 from veil.storage.folders import Row
 from veil.storage.progress import Stages
 from veil.types import Faces, Images, Masks
 
-
-class Judge(nn.Module):
-    """A recogniser and what it saw in the clear photos.
-
-    Args:
-        recognizer: images -> unit embeddings; the zero vector where it can make nothing of a picture.
-        clear, anonymized: its embedding of each probe, by key, before and after.
-        found: whether its own detector finds a face afterwards.
-
-    """
-
-    def __init__(
-        self,
-        recognizer: nn.Module,
-        clear: Mapping[str, Tensor],
-        anonymized: Mapping[str, Tensor],
-        found: Mapping[str, Tensor],
-    ) -> None:
-        super().__init__()
-        self.recognizer = recognizer
-        self.known = {"embeddings": clear, "anonymized_embeddings": anonymized, "anonymized_found": found}
-
-    def evidence(self, faces: Faces) -> dict[str, Any]:
-        """What the privacy metrics take by name."""
-        device = faces.images.device
-        return {name: torch.stack([seen[key] for key in faces.keys]).to(device) for name, seen in self.known.items()}
-
-
 PICTURE = ""  # the subject of what is asked about the picture, not about a recogniser
 
 Asked = dict[str, list[PerFace]]  # by subject
+Known = Mapping[str, Mapping[str, Tensor]]  # what the privacy metrics take by name; each by the probe's key
 
 
 def assign(functions: Mapping[str, PerFaceFunction], whitebox: str, judges: Iterable[str]) -> Asked:
@@ -63,6 +35,11 @@ def assign(functions: Mapping[str, PerFaceFunction], whitebox: str, judges: Iter
     return asked
 
 
+def taken_by(asked: Asked) -> set[str]:
+    """What the metrics take, by name."""
+    return {name for metrics in asked.values() for metric in metrics for name in metric.takes}
+
+
 def figure_of(metric: PerFace, subject: str, interval: Interval | None) -> Figure:
     """A metric's figure; it is absent where no face has it."""
     return Figure(metric.measure, interval or metric.measure.undefined, subject, condition=metric.condition)
@@ -72,8 +49,10 @@ class Panel(nn.Module):
     """Measures faces; chooses nothing.
 
     Args:
-        whitebox: the recogniser whose gradients the masker sees, with its classifier.
-        judges: by name; the white box is one of them.
+        classifier: the white box's: embeddings -> logits over the enrolled people.
+        whitebox: the name of the recogniser that the masker may ask.
+        seen: by subject, what was seen in the probes before: by each recogniser, the white box included, and of the
+            picture its clear landmarks, where metrics take them.
         asked: the metrics that each answers (`assign`).
         people: their names; identity i is people[i].
 
@@ -81,20 +60,18 @@ class Panel(nn.Module):
 
     def __init__(
         self,
-        whitebox: WhiteBox,
-        whitebox_name: str,
-        judges: Mapping[str, Judge],
+        classifier: nn.Module,
+        whitebox: str,
+        seen: Mapping[str, Known],
         asked: Asked,
         people: list[str],
         stages: Stages,
     ) -> None:
         super().__init__()
-        self.whitebox, self.whitebox_name = whitebox, whitebox_name
-        self.judges = nn.ModuleDict(judges)
+        self.classifier, self.whitebox, self.seen = classifier, whitebox, seen
         self.asked, self.people, self.stages = asked, people, stages
-        taken = {name for metrics in asked.values() for metric in metrics for name in metric.takes}
-        self.detector = face_detector() if PICTURE in asked or "found" in taken else None
-        self.landmarks = Landmarks() if taken & {"landmarks", "anonymized_landmarks"} else None
+        self.detector = face_detector() if PICTURE in asked or "found" in taken_by(asked) else None
+        self.landmarks = Landmarks() if "anonymized_landmarks" in taken_by(asked) else None
 
     def rows(self, faces: Faces, masks: Masks | None, anonymized: Images) -> list[Row]:
         """One row a face: what each metric says, whom the white box takes it for, and whether a face is found.
@@ -111,7 +88,7 @@ class Panel(nn.Module):
             else:
                 with self.stages.clock(f"judge {name}"):
                     evidence = shared | self._evidence(name, faces)
-            if name == self.whitebox_name:
+            if name == self.whitebox:
                 for column, logits in (("predicted_clear", "logits"), ("predicted", "anonymized_logits")):
                     columns[column] = [self.people[person] for person in evidence[logits].argmax(dim=1).tolist()]
             with self.stages.clock("measure"):
@@ -121,24 +98,24 @@ class Panel(nn.Module):
     def _shared(self, faces: Faces, masks: Masks | None, anonymized: Images) -> dict[str, Any]:
         """What metrics of any subject may take."""
         shared = {"images": faces.images, "anonymized": anonymized} | ({} if masks is None else {"masks": masks})
+        shared |= self._seen(PICTURE, faces)
         if self.detector is not None:
             with self.stages.clock("detect"):
                 shared["found"] = self._detect(anonymized)
         if self.landmarks is not None:
             with self.stages.clock("landmarks"):
-                shared |= {
-                    "landmarks": self.landmarks(faces.images),
-                    "anonymized_landmarks": self.landmarks(anonymized),
-                }
+                shared["anonymized_landmarks"] = self.landmarks(anonymized)
         return shared
 
-    def _evidence(self, name: str, faces: Faces) -> dict[str, Any]:
-        judge = self.judges[name]
-        assert isinstance(judge, Judge)
-        evidence = judge.evidence(faces)
-        if name == self.whitebox_name:
-            evidence["logits"] = self.whitebox.logits(evidence["embeddings"])
-            evidence["anonymized_logits"] = self.whitebox.logits(evidence["anonymized_embeddings"])
+    def _seen(self, subject: str, faces: Faces) -> dict[str, Any]:
+        known, device = self.seen.get(subject, {}), faces.images.device
+        return {name: torch.stack([of[key] for key in faces.keys]).to(device) for name, of in known.items()}
+
+    def _evidence(self, judge: str, faces: Faces) -> dict[str, Any]:
+        evidence = self._seen(judge, faces)
+        if judge == self.whitebox:
+            evidence["logits"] = self.classifier(evidence["embeddings"])
+            evidence["anonymized_logits"] = self.classifier(evidence["anonymized_embeddings"])
         return evidence
 
     def _detect(self, images: Images) -> Bool[Tensor, " b"]:

@@ -3,7 +3,7 @@
 import dlib
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from veil.config import REGIONS as NAMES
 from veil.faces.pictures import to_pixels
@@ -64,6 +64,18 @@ class Landmarks:
                 shape = self.predictor(pixels, max(boxes, key=lambda box: box.area()))
                 points[index] = torch.tensor([[point.x, point.y] for point in shape.parts()])
         return points.to(images.device)
+
+
+class LandmarkVectors(nn.Module):
+    """Landmarks as vectors `"b 136"`, such as an `Embedder` keeps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.landmarks = Landmarks()
+
+    def forward(self, images: Images) -> Float[Tensor, "b 136"]:
+        """X and y of one landmark after the other, in pixels; NaN for a face that is not found."""
+        return self.landmarks(images).flatten(1).float()
 
 
 def mean_points(height: int, width: int) -> Float[Tensor, "68 2"]:

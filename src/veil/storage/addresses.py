@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from veil.config import Config
-from veil.storage.fingerprint import SPEED, code, content, device_kind, digest, places, settings, versions
+from veil.storage.fingerprint import SPEED, code, content, device_count, device_kind, digest, places, settings, versions
 from veil.storage.folders import RunFolder
 
 # What stage 1 runs: masking and painting, the white box, and the fit of its classifier
@@ -101,7 +101,13 @@ def head_folder(config: Config, data: str) -> RunFolder:
 def trunk_folder(config: Config, data: str, mode: str, loss: str) -> RunFolder:
     """`outputs/finetune/<data>/<recognizer>/<mode>/<loss>/seed=0-<digest>`."""
     groups = _settings(config, "task", "recognizer", "classifier", "trainer")
-    parts = {"data": data, "name": config.choices.recognizer, **groups, **_common(config, "veil.tasks.finetune")}
+    parts = {
+        "data": data,
+        "name": config.choices.recognizer,
+        "devices": device_count(config.trainer),  # each adds a batch to a step
+        **groups,
+        **_common(config, "veil.tasks.finetune"),
+    }
     return _addressed(config, Path("finetune", config.choices.data, config.choices.recognizer, mode, loss), parts)
 
 

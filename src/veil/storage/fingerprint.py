@@ -324,6 +324,17 @@ def device_kind(asked: str | None) -> str:
     return str(asked).partition(":")[0]
 
 
+def device_count(trainer: Mapping[str, Any]) -> int:
+    """How many devices a trainer has: as many as it says, or for -1 all GPUs there are."""
+    if trainer["devices"] != -1:
+        return trainer["devices"]
+    if device_kind(trainer["accelerator"]) != "cuda":
+        return 1
+    import torch
+
+    return torch.cuda.device_count()
+
+
 def may_have_gpu() -> bool:
     """Whether there is a driver's file, asked without torch, which takes seconds to load."""
     return sys.platform != "linux" or any(

@@ -1,19 +1,19 @@
 """Stage 1: mask and repaint, and keep what was made in an anonymised set."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
 from hydra.utils import instantiate
 from jaxtyping import Float
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from veil.anonymization.anonymized_set import ATTACKERS, GALLERY, PROBES, AnonymizedSet, Role, Writer
 from veil.anonymization.anonymizer import Anonymizer, Masking, Write
 from veil.anonymization.foreign import adopt
 from veil.config import Config
-from veil.data.faces import FaceSet, moved
+from veil.data.faces import Enrolment, FaceSet, moved
 from veil.data.known import known_people, people_are_listed
 from veil.errors import InputError
 from veil.evaluation.material import needed_faces
@@ -25,29 +25,59 @@ from veil.tasks.setup import Setup
 
 SAMPLES = 8  # people shown in samples.png
 Advance = Callable[[int], None]
-Loop = Callable[[Setup, Anonymizer, DataLoader, Advance], None]
+Loop = Callable[[Setup, Anonymizer, Role, FaceSet, Advance], None]
 
 
-def with_lightning(setup: Setup, anonymizer: Anonymizer, batches: DataLoader, advance: Advance) -> None:
-    """Anonymise every batch by Lightning's trainer: on any device, in any number of processes."""
+def with_lightning(setup: Setup, anonymizer: Anonymizer, role: Role, faces: FaceSet, advance: Advance) -> None:
+    """Anonymise the faces by Lightning's trainer, on each of the devices."""
+    from veil.tasks.devices import spread
+
+    if len(setup.devices) > 1 and len(faces) > setup.config.batch_size:
+        paint = partial(_paint_share, setup.enrolment, role)
+        spread(setup.config, setup.devices, paint, faces, role.run.add, advance, setup.stages)
+    else:
+        _predict(setup, anonymizer, faces, advance)
+
+
+def _paint_share(
+    enrolment: Enrolment, role: Role, config: Config, faces: FaceSet, take: Callable[[list[Row]], None]
+) -> dict[str, float]:
+    """In a process of its own: anonymise these faces with networks of its own; gives the seconds of its stages."""
+    from veil.tasks.devices import refuse_other_code
+
+    setup = Setup(config)
+    setup.enrolment = enrolment
+    refuse_other_code(setup.place.path == role.path.parent)
+    anonymizer = _anonymizer(setup, _writer(setup, role, faces, take))
+    setup.stages.seconds.clear()  # making networks was not the run's work
+    _predict(setup, anonymizer, faces, lambda _: None)
+    return setup.stages.seconds
+
+
+def _predict(setup: Setup, anonymizer: Anonymizer, faces: FaceSet, advance: Advance) -> None:
     from pytorch_lightning.callbacks import LambdaCallback
 
     from veil.anonymization.module import Anonymization
+    from veil.tasks.devices import alone
     from veil.tasks.fit import Stoppable, new_trainer, quiet_lightning
 
     quiet_lightning()
+    config = alone(setup.config)
     progress = LambdaCallback(on_predict_batch_end=lambda *args: advance(len(args[3].keys)))
     # in single precision; the masker's own is the white box's
-    trainer = new_trainer(setup.config, callbacks=[progress, Stoppable()], precision="32-true")
-    trainer.predict(Anonymization(anonymizer), batches, return_predictions=False)
+    trainer = new_trainer(config, callbacks=[progress, Stoppable()], precision="32-true")
+    trainer.predict(
+        Anonymization(anonymizer), faces.loader(config.batch_size, config.workers), return_predictions=False
+    )
     anonymizer.to(setup.device)  # Lightning leaves it on the CPU
 
 
-def by_itself(setup: Setup, anonymizer: Anonymizer, batches: DataLoader, advance: Advance) -> None:
-    """Anonymise every batch without loading Lightning, which takes seconds."""
+def by_itself(setup: Setup, anonymizer: Anonymizer, role: Role, faces: FaceSet, advance: Advance) -> None:
+    """Anonymise the faces on the first device, without loading Lightning, which takes seconds."""
+    config = setup.config
     anonymizer.to(setup.device)
-    for faces in batches:
-        advance(len(anonymizer.step(moved(faces, setup.device))))
+    for batch in faces.loader(config.batch_size, config.workers):
+        advance(len(anonymizer.step(moved(batch, setup.device))))
 
 
 def anonymize(config: Config) -> Path:
@@ -145,15 +175,19 @@ def _anonymizer(setup: Setup, write: Write) -> Anonymizer:
     return Anonymizer(setup.masker, setup.inpainter, setup.whitebox, masking, config.image_format, write, setup.stages)
 
 
+def _writer(setup: Setup, role: Role, faces: FaceSet, note: Callable[[list[Row]], None] | None = None) -> Writer:
+    return Writer(role, faces, setup.enrolment.people, setup.config.image_format, note)
+
+
 def _paint(setup: Setup, role: Role, faces: FaceSet, label: str, loop: Loop) -> None:
     """Repaint faces into a role's partial folder."""
-    config = setup.config
     done = len(role.run.rows())
     if done:
         console.print(f"Resuming after {done} of {done + len(faces)} faces")
-    anonymizer = _anonymizer(setup, Writer(role, faces, setup.enrolment.people, config.image_format))
+    # for several devices too: what is downloaded or fitted is there then, and a wrong knob is told
+    anonymizer = _anonymizer(setup, _writer(setup, role, faces))
     with setup.stages.bar(label, len(faces)) as advance:
-        loop(setup, anonymizer, faces.loader(config.batch_size, config.workers), advance)
+        loop(setup, anonymizer, role, faces, advance)
 
 
 def _notes(setup: Setup) -> dict[str, object]:

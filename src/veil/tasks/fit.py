@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from hydra.utils import instantiate
 from lightning_fabric.plugins.environments import LightningEnvironment
 from pytorch_lightning import Trainer
@@ -16,8 +18,10 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import nn
 
 from veil.config import Config
+from veil.errors import InputError
 from veil.metrics.identification import Comparison
 from veil.recognizers.whitebox import centroids
+from veil.storage.fingerprint import device_count
 from veil.storage.progress import Stages
 from veil.storage.stopping import watched
 from veil.training.curve import Curve
@@ -81,7 +85,7 @@ def fit_head(
     module = Tuning(nn.Identity(), loss, len(means), recipe.learning_rate, recipe.weight_decay)
     train, probes = Labelled(clear.templates, clear.enrolled), Labelled(clear.probes, clear.probed)
     data = People(train, [probes], recipe.batch_size, config.seed)
-    fit(config, recipe, module, data, folder / "head", stages, logger, "fit the head", devices=1, strategy="auto")
+    fit(config, recipe, module, data, folder / "head", stages, logger, "fit the head", devices=1)
     classifier: nn.Linear = loss.classifier()  # type: ignore[operator]
     return classifier.cpu()
 
@@ -90,8 +94,16 @@ def new_trainer(config: Config, **options: Any) -> Trainer:
     """Lightning's trainer as `trainer=` says. With one device it is alone, whatever Slurm says of tasks: what counts
     tasks of its own, in an `sbatch` script or a job of several, would be refused by Lightning.
     """
-    if (config.trainer | options).get("devices") == 1:
+    options.setdefault("devices", device_count(config.trainer))
+    if options["devices"] == 1:
         options.setdefault("plugins", [LightningEnvironment()])
+        if str(config.trainer.get("strategy")).startswith("ddp"):  # of trainer=ddp, which needs several
+            options.setdefault("strategy", "auto")
+    elif HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        raise InputError(
+            "trainer.devices must be 1 in a multirun, for Lightning starts the whole command line anew for each "
+            f"device that it trains on, got {options['devices']}; start one training at a time, without -m"
+        )
     return instantiate(config.trainer, **options)
 
 

@@ -1,7 +1,9 @@
 """Measure an anonymised set: made first where it is not there, then looked at face by face, then attacked."""
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from pytorch_lightning.callbacks import LambdaCallback
@@ -18,17 +20,24 @@ from veil.evaluation.groups import chosen_labels
 from veil.evaluation.material import Material
 from veil.evaluation.module import AnonymizedFaces, Evaluation
 from veil.evaluation.outcome import RANK1
-from veil.evaluation.panel import PICTURE, Asked, Judge, Panel, columns_of
+from veil.evaluation.panel import PICTURE, Asked, Panel, columns_of, taken_by
 from veil.evaluation.realism import realism
+from veil.faces.landmarks import POINTS, LandmarkVectors
 from veil.metrics.measure import NAIVE, Figure, name_of
+from veil.recognizers.embed import Embedder
 from veil.report.names import run_name
 from veil.storage.addresses import NOT_OF_ROWS, evaluation_folder
+from veil.storage.fingerprint import code, settings
 from veil.storage.folders import Row, RunFolder, read_manifest
+from veil.storage.progress import Stages
 from veil.tasks.anonymize import made_set
 from veil.tasks.conclude import Evidence, conclude, keep_rebuilt, seen_in_training
+from veil.tasks.devices import alone, refuse_other_code, spread
 from veil.tasks.fit import Stoppable, new_trainer, quiet_lightning
 from veil.tasks.judges import Judging
 from veil.tasks.publish import log_found, tracked
+
+KINDS = ("original", "mask", "result")  # a row's files
 
 
 def made_evaluation(config: Config) -> RunFolder:
@@ -146,25 +155,56 @@ def _measure(setup: Judging, run: RunFolder, material: Material, made: Anonymize
     known, asked = measured_before(run, todo.keys, setup.measuring.asked, setup.name)
     means = RunningMeans(asked)
 
-    def keep(keys: Sequence[str], rows: Sequence[Row]) -> None:
-        for key, row in zip(keys, rows, strict=True):
-            paths = {kind: f"../{files[key][kind]}" for kind in ("original", "mask", "result") if files[key][kind]}
-            run.add([files[key] | known.get(key, {}) | row | paths])
+    def keep(rows: list[Row]) -> None:
+        for row in rows:
+            paths = {kind: f"../{files[row['key']][kind]}" for kind in KINDS if files[row["key"]][kind]}
+            run.add([files[row["key"]] | known.get(row["key"], {}) | row | paths])
             setup.stages.means |= means.after(row)
 
     if not asked:
-        keep(todo.keys, [{}] * len(todo))
+        keep([{"key": key} for key in todo.keys])
     elif len(todo):
-        config, panel = setup.config, _panel(setup, material, asked)
-        quiet_lightning()
+        panel = _panel(setup, material, asked)
         with setup.stages.bar("evaluate", len(todo)) as advance:
-            progress = LambdaCallback(on_test_batch_end=lambda *args: advance(len(args[3].faces.keys)))
-            trainer = new_trainer(config, callbacks=[progress, Stoppable()], precision="32-true")
-            shown = AnonymizedFaces(todo, material.results, material.mask_files)
-            trainer.test(Evaluation(panel, keep), shown.loader(config.batch_size, config.workers), verbose=False)
-        panel.to(setup.device)  # Lightning leaves it on the CPU
+            if len(setup.devices) > 1 and len(todo) > setup.config.batch_size:
+                look = partial(_look_at_share, run.parts, panel, material.results, material.mask_files)
+                spread(setup.config, setup.devices, look, todo, keep, advance, setup.stages)
+            else:
+                shown = AnonymizedFaces(todo, material.results, material.mask_files)
+                _look(alone(setup.config), panel(setup.stages), shown, keep, advance)
+        setup.whitebox.to(setup.device)  # Lightning leaves the classifier on the CPU
     rows = {row["key"]: row for row in run.rows()}
     return [rows[key] for key in probes.keys]
+
+
+def _look(
+    config: Config,
+    panel: Panel,
+    shown: AnonymizedFaces,
+    keep: Callable[[list[Row]], None],
+    advance: Callable[[int], None],
+) -> None:
+    quiet_lightning()
+    progress = LambdaCallback(on_test_batch_end=lambda *args: advance(len(args[3].faces.keys)))
+    trainer = new_trainer(config, callbacks=[progress, Stoppable()], precision="32-true")
+    trainer.test(Evaluation(panel, keep), shown.loader(config.batch_size, config.workers), verbose=False)
+
+
+def _look_at_share(
+    parts: Mapping[str, Any],
+    panel: Callable[[Stages], Panel],
+    results: Mapping[str, Path],
+    masks: Mapping[str, Path],
+    config: Config,
+    faces: FaceSet,
+    keep: Callable[[list[Row]], None],
+) -> dict[str, float]:
+    """In a process of its own: look at these faces; gives the seconds of its stages."""
+    now = {"code": code("veil.tasks.measure"), "metrics": settings(config.metrics, config.cache)}
+    refuse_other_code(all(parts[name] == part for name, part in now.items()))
+    stages = Stages()
+    _look(config, panel(stages), AnonymizedFaces(faces, results, masks), keep, lambda _: None)
+    return stages.seconds
 
 
 class RunningMeans:
@@ -207,15 +247,18 @@ def measured_before(run: RunFolder, keys: Sequence[str], asked: Asked, whitebox:
     return {}, asked
 
 
-def _panel(setup: Judging, material: Material, asked: Asked) -> Panel:
+def _panel(setup: Judging, material: Material, asked: Asked) -> Callable[[Stages], Panel]:
+    """What makes the panel, here or in a device's process: its detectors cannot be sent there."""
     probes = material.evaluation.probes
-    judges = {}
-    for judge, recognizer in material.recognizers.items():
-        seen = material.anonymized(judge, probes)
-        judges[judge] = Judge(
-            recognizer,
-            dict(zip(probes.keys, material.clear(judge, probes), strict=True)),
-            dict(zip(probes.keys, seen, strict=True)),
-            dict(zip(probes.keys, material.found(judge, probes), strict=True)),
-        )
-    return Panel(setup.whitebox, setup.name, judges, asked, setup.enrolment.people, setup.stages)
+    seen = {
+        judge: {
+            "embeddings": dict(zip(probes.keys, material.clear(judge, probes), strict=True)),
+            "anonymized_embeddings": dict(zip(probes.keys, material.anonymized(judge, probes), strict=True)),
+            "anonymized_found": dict(zip(probes.keys, material.found(judge, probes), strict=True)),
+        }
+        for judge in material.recognizers
+    }
+    if "landmarks" in taken_by(asked):
+        points = Embedder("landmarks", LandmarkVectors(), setup.config.cache, setup.stages).clear(probes)
+        seen[PICTURE] = {"landmarks": dict(zip(probes.keys, points.double().unflatten(1, (POINTS, 2)), strict=True))}
+    return partial(Panel, setup.whitebox.head, setup.name, seen, asked, setup.enrolment.people)

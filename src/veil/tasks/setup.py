@@ -17,7 +17,7 @@ from veil.recognizers.checkpoint import refuse_another_split
 from veil.recognizers.embed import Embedder
 from veil.recognizers.whitebox import WhiteBox
 from veil.storage.addresses import foreign_folder, set_folder, split_folder
-from veil.storage.fingerprint import device_kind
+from veil.storage.fingerprint import device_count, device_kind
 from veil.storage.folders import RunFolder, lock_file
 from veil.storage.locks import locked
 from veil.storage.packages import packaged_model
@@ -34,7 +34,7 @@ class Setup:
         self.config, self.stages, self.name = config, Stages(), config.choices.recognizer
         self._embedders: dict[nn.Module, Embedder] = {}
         asks_in_bfloat16(config)  # refused before hours of work, as are outputs that cannot be written
-        _refuse_several_devices(config)
+        self.devices = devices_of(config)
         with locked(lock_file(Path(config.outputs), "set-up"), knob="outputs"):
             pass
 
@@ -83,12 +83,10 @@ class Setup:
             return set_folder(self.config, self.data)
         return foreign_folder(self.config, self.data, self.matches.pictures)
 
-    @functools.cached_property
+    @property
     def device(self) -> torch.device:
-        """Where networks run."""
-        kind, devices = device_kind(self.config.trainer["accelerator"]), self.config.trainer.get("devices")
-        index = devices[0] if isinstance(devices, list) else 0
-        return torch.device(kind) if kind == "cpu" else torch.device(kind, index)
+        """Where networks run, but for what is spread over all devices."""
+        return self.devices[0]
 
     @functools.cached_property
     def recognizer(self) -> nn.Module:
@@ -117,12 +115,17 @@ class Setup:
         return {name: recognizer.to(self.device) for name, recognizer in recognizers.items()}
 
 
-def _refuse_several_devices(config: Config) -> None:
-    devices = config.trainer.get("devices")
-    alone = devices == 1 or (isinstance(devices, list) and len(devices) == 1)
-    every = devices in (-1, "auto") and torch.cuda.device_count() == 1
-    if not alone and not every:
+def devices_of(config: Config) -> list[torch.device]:
+    """The devices of `trainer=`: one, or with trainer=ddp as many as it says. Raises InputError for others."""
+    trainer, count = config.trainer, device_count(config.trainer)
+    kind, asked = device_kind(trainer["accelerator"]), trainer["devices"]
+    if count != 1 and not str(trainer.get("strategy")).startswith("ddp"):
         raise InputError(
-            f"trainer.devices must be 1 where faces are anonymised and evaluated, got {devices}; "
-            "a sweep's runs go side by side with launcher=joblib"
+            f"trainer.devices must be 1 where faces are anonymised and evaluated, got {asked}; trainer=ddp spreads "
+            "them over several devices, launcher=joblib has a sweep's runs go side by side"
         )
+    there = {"cuda": torch.cuda.device_count(), "cpu": None}.get(kind, 1)
+    if not count or count < 1 or (there is not None and count > there):
+        allowed = "at least 1" if there is None else f"in [1, {there}], the devices there are, or -1 for all"
+        raise InputError(f"trainer.devices must be {allowed}, got {asked}")
+    return [torch.device(kind) if kind == "cpu" else torch.device(kind, index) for index in range(count)]

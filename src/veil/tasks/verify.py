@@ -64,7 +64,7 @@ def _make(config: Config, folder: Path, enrolment: Enrolment, stages: Stages) ->
     quiet_lightning()
     judges, missing = available(other_judges(config, config.choices.recognizer))
     recognizers = {config.choices.recognizer: instantiate(config.recognizer), **judges}
-    device = new_trainer(config).strategy.root_device
+    device = new_trainer(config, devices=1).strategy.root_device
     faces = everybody(enrolment)
     people = np.array(faces.identities)
     asked = asked_pairs(config, faces)
