@@ -40,8 +40,10 @@ def save(pixels: UInt8[ndarray, "h w 3"] | UInt8[ndarray, "h w"], path: Path) ->
 
 def _encode(pixels: ndarray, image_format: str) -> bytes:
     buffer = io.BytesIO()
-    options = {"quality": JPEG_QUALITY, "subsampling": 0} if image_format == "jpg" else {}
-    Image.fromarray(pixels).save(buffer, "jpeg" if image_format == "jpg" else image_format, **options)
+    if image_format == "jpg":
+        Image.fromarray(pixels).save(buffer, "jpeg", quality=JPEG_QUALITY, subsampling=0)
+    else:  # at level 6, Pillow's own, a face takes 25 ms for 6 % less
+        Image.fromarray(pixels).save(buffer, image_format, compress_level=3)
     return buffer.getvalue()
 
 
