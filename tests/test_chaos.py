@@ -1,5 +1,6 @@
 """Sweeps that are killed at random moments end as one that is left alone."""
 
+import fcntl
 import glob
 import json
 import os
@@ -128,10 +129,10 @@ def test_ray_goes_on_where_a_worker_was_killed(start: Start, whole: tuple[Path, 
     sweep = start(outputs, "launcher=ray")
     known: dict[Any, Any] = {}
     for _ in range(3):
-        while painted(outputs) <= before or not owners(outputs):
+        while painted(outputs) <= before or not (working := owners(outputs)):
             assert sweep.poll() is None
             time.sleep(0.05)
-        os.kill(random.Random(0).choice(owners(outputs)), signal.SIGKILL)
+        os.kill(working[0], signal.SIGKILL)
         time.sleep(0.1)
         before = painted(outputs)
         now = kept(outputs)
@@ -144,7 +145,12 @@ def test_ray_goes_on_where_a_worker_was_killed(start: Start, whole: tuple[Path, 
 
 
 def owners(outputs: Path) -> list[int]:
-    """Processes that are making a run."""
-    texts = [lock.read_text() for lock in outputs.glob(".locks/folder-*")]
-    found = [int(told[1]) for told in (re.match(r"process (\d+) on ", text) for text in texts) if told]
-    return [process for process in found if Path(f"/proc/{process}").exists()]
+    """Processes that are making a run: they hold its lock."""
+    found = []
+    for lock in outputs.glob(".locks/folder-*"):
+        with lock.open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                found += re.findall(r"process (\d+) on ", file.read())
+    return [int(process) for process in found]

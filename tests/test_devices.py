@@ -233,7 +233,7 @@ def test_what_is_done_is_kept_whatever_ends_a_run(
     assert run.returncode == code, err
     assert said in err
     assert "Traceback" not in err
-    late = time.monotonic() + (60 if stop == "parent" else 0)  # then they learn it at the end of their batch
+    late = time.monotonic() + (2 if stop == "parent" else 0)  # they look whether it is there
     while of_group(run.pid) and time.monotonic() < late:
         time.sleep(0.2)
     assert not of_group(run.pid)

@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from veil.data.faces import enrol
 from veil.data.folder import folder
-from veil.faces.landmarks import Landmarks, found
+from veil.faces.landmarks import POINTS, Landmarks, LandmarkVectors, found
 from veil.metrics.geometry import (
     EYES,
     HEAD,
@@ -103,6 +103,14 @@ def test_pose_is_the_turn_that_was_made(turn: tuple[float, float, float]) -> Non
     expected = np.degrees(Rotation.from_euler("yxz", turn, degrees=True).magnitude())
     assert turned(straight, after, SIZE, SIZE).item() == pytest.approx(expected, abs=1e-3)
     assert turned(after, after, SIZE, SIZE).item() == 0
+
+
+def test_vectors_of_landmarks_are_the_landmarks(photos: Path, cache: str) -> None:
+    enrolment = enrol(folder(str(photos)), 0.6, 0, cache, Stages())
+    images = torch.cat([enrolment.probes[0].images, torch.zeros(1, 3, 256, 256)])
+    expected = Landmarks()(images)
+    assert found(expected).tolist() == [True, False]
+    torch.testing.assert_close(LandmarkVectors()(images).unflatten(1, (POINTS, 2)), expected, equal_nan=True)
 
 
 def test_a_head_stays_before_the_camera_when_its_landmarks_are_moved() -> None:

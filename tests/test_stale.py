@@ -158,6 +158,24 @@ def test_photos_that_change_while_they_are_read_are_read_again(
     assert read == [30, 31]
 
 
+def test_own_code_edited_after_it_was_read_is_refused_unless_only_its_words_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "own_package"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "late.py").write_text("SIGN = 1.0\n")
+    (package / "early.py").write_text("def run():\n    import own_package.late\n")  # is not loaded yet
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(fingerprint, "PACKAGE", package)
+    first = fingerprint.code("own_package.early")
+    (package / "late.py").write_text("SIGN = 1.0  # as before\n")
+    assert fingerprint.code("own_package.early") == first
+    (package / "late.py").write_text("SIGN = -1.0\n")
+    with pytest.raises(InputError, match=r"late\.py was edited after it was read: start Python anew"):
+        fingerprint.code("own_package.early")
+
+
 def test_a_module_edited_after_it_was_loaded_is_refused(
     small_run: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,7 @@ import pytest
 import yaml
 from conftest import ROOT, plugin
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from many_runs import make_runs
 from omegaconf import OmegaConf
 from sweep_task import BATCHES
@@ -228,7 +229,7 @@ def test_optuna_finds_the_undominated_configs_and_the_same_ones_again(photos: Pa
 
 def test_the_objectives_that_are_shipped_fit_the_directions(tmp_path: Path) -> None:
     plugin("sweeper=optuna")
-    process = start(tmp_path, "sweeper=optuna", "hydra.sweeper.n_trials=2", "seed=1,2,13")
+    process = start(tmp_path, "sweeper=optuna", "hydra.sweeper.n_trials=2", "seed=1,2")
     err = process.communicate()[1]
     assert "error: objectives" not in err
     assert re.search(r"FAILED seed=\d+: folder must hold a finished run", err)  # naps have no figures
@@ -252,19 +253,29 @@ def test_a_sweeper_that_asks_for_other_than_the_objectives_is_refused(tmp_path: 
             "minimize",
             "objectives must be names of figures of the run, such as .*worst/rank1.*; got",
         ),
-        ("privacy/worst/bits", "minimize", "objectives: privacy/worst/bits is absent: too few people"),
         ("utility/ssim", "minimize", "hydra.sweeper.direction must be maximize for utility/ssim, got minimize"),
     ],
 )
 def test_an_objective_that_no_run_has_or_that_is_pushed_the_wrong_way(
-    name: str, way: str, told: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    name: str,
+    way: str,
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     (folder,) = make_runs(tmp_path, ["random"], [0.5], people=2)
     figures = read_results(folder).figures
-    asked = OmegaConf.create({"sweeper": {"direction": ["minimize", way]}})
+    asked = OmegaConf.create({"mode": RunMode.MULTIRUN, "sweeper": {"direction": ["minimize", way]}})
     monkeypatch.setattr(HydraConfig, "get", lambda: asked)
     with pytest.raises(InputError, match=told):
         reached(["privacy/worst/rank1", name], folder)
     asked.sweeper.direction = ["minimize", "maximize"]
     one, other = reached(["privacy/worst/rank1", "utility/ssim"], folder)
     assert (one, other) == (figures["privacy/worst/rank1"].value, figures["utility/ssim"].value)
+    asked.sweeper.direction = ["minimize", "minimize"]
+    assert reached(["privacy/worst/rank1", "privacy/worst/bits"], folder) == []
+    told = "objectives: privacy/worst/bits is absent (too few people): the search goes on without this run\n"
+    assert capsys.readouterr().err == told
+    asked.mode = RunMode.RUN  # nobody asks
+    assert reached(["privacy/worst/rank1", name], folder) == []

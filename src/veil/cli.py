@@ -59,7 +59,7 @@ def run(cfg: DictConfig) -> Made:
         config = validate(cfg)
         folder = get_method(config.task["_target_"])(config)
         tidy(config.cache, config.cache_limit)
-        return Made(str(folder), reached(config.objectives, folder))
+        return Made(str(folder), reached(config.objectives, folder) if config.objectives else ())
     except (InputError, OSError, InstantiationException, OmegaConfBaseException) as error:  # the user's to mend
         reason = error.__cause__ if isinstance(error, InstantiationException) else str(error).split("\n")[0]
         raise CompactHydraException(f"error: {reason}") from error

@@ -237,9 +237,9 @@ def _defaults() -> DictConfig:
     return _composed(GlobalHydra.instance().config_loader(), hydra.job.config_name, tuple(groups))
 
 
-@lru_cache(16)
+@lru_cache(1)
 def _composed(loader: ConfigLoader, name: str, groups: tuple[str, ...]) -> DictConfig:
-    """Runs of a sweep share it: composing takes longer than all else in a run that is done already."""
+    """Runs of a sweep in one process share it: composing takes longer than all else in a run that is done already."""
     return loader.load_configuration(name, list(groups), run_mode=RunMode.RUN)
 
 

@@ -21,6 +21,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig
 
 from veil.errors import InputError
@@ -50,26 +51,34 @@ class Made:
         return only
 
 
-def reached(objectives: Sequence[str], folder: Path) -> list[float]:
-    """The values of these figures of an evaluation.
+class WrongObjectives(InputError):
+    """No run of the sweep will have these figures, or all would be pushed the wrong way."""
 
-    Raises InputError for one that is absent, or that the sweeper is to push the wrong way.
+
+def reached(objectives: Sequence[str], folder: Path) -> list[float]:
+    """The values of these figures of an evaluation, for the sweeper that asks for them. None where one is absent, which
+    is told: the search goes on without this run.
+
+    Raises WrongObjectives for a name that no figure has, and one that the sweeper is to push the wrong way.
     """
-    if not objectives:
-        return []
     from veil.evaluation.results import read_results
 
+    ways = _directions(HydraConfig.get().sweeper)
+    if ways is None or HydraConfig.get().mode != RunMode.MULTIRUN:
+        return []
     figures = read_results(folder).figures
-    ways = _directions(HydraConfig.get().sweeper) or [""] * len(objectives)
     for name, way in zip(objectives, ways, strict=True):
         if name not in figures:
             known = ", ".join(found for found, figure in figures.items() if figure.measure.prominence)
-            raise InputError(f"objectives must be names of figures of the run, such as {known}; got {name}")
+            raise WrongObjectives(f"objectives must be names of figures of the run, such as {known}; got {name}")
+        right = {"higher": "maximize", "lower": "minimize"}.get(figures[name].measure.better, way)
+        if way != right:
+            raise WrongObjectives(f"hydra.sweeper.direction must be {right} for {name}, got {way}")
+    for name in objectives:
         if figures[name].absent:
-            raise InputError(f"objectives: {name} is absent: {figures[name].absent}")
-        right = {"higher": "maximize", "lower": "minimize"}.get(figures[name].measure.better)
-        if way and right and way != right:
-            raise InputError(f"hydra.sweeper.direction must be {right} for {name}, got {way}")
+            told = f"objectives: {name} is absent ({figures[name].absent}): the search goes on without this run"
+            print(told, file=sys.stderr)
+            return []
     return [figures[name].value for name in objectives]
 
 
@@ -108,6 +117,10 @@ class Sweep(Callback):
             if job_return.status == JobStatus.FAILED:
                 error = job_return._return_value  # `return_value` would raise it
                 outcome |= {"error": cause(error), "traceback": "".join(traceback.format_exception(error))}
+                if isinstance(error.__cause__, WrongObjectives) and Sweep.watch is not None:
+                    _note(config, outcome)
+                    run_ended()
+                    sys.exit(str(error))  # every run would fail so
                 job_return.status, job_return.return_value = JobStatus.COMPLETED, None
             else:
                 outcome["folder"] = job_return.return_value.folder
@@ -193,7 +206,11 @@ class Watch:
             from veil.report.sweep import Options, summarise
 
             objectives = list(self.config.objectives)
-            summarise(measured, self.folder, Options(axes=objectives if len(objectives) == 2 else ()))
+            try:
+                summarise(measured, self.folder, Options(axes=objectives if len(objectives) == 2 else ()))
+            except InputError as error:  # they are the same in all runs, say
+                print(f"{error}; here the headlines", file=sys.stderr)
+                summarise(measured, self.folder)
         failed = {number: job for number, job in sorted(self.ended.items()) if "error" in job}
         if failed:
             print(f"{len(failed)} of {self.total or len(self.ended)} runs failed:", file=sys.stderr)

@@ -86,7 +86,8 @@ class Role:
                     (self.run.partial / file).replace(self.path / file)
         if done:
             with whole(self.path / "manifest.csv") as partial:
-                write_csv([*self.rows(), *done], partial)
+                # by key: which of several devices was first is no part of a set
+                write_csv(sorted([*self.rows(), *done], key=lambda row: row["key"]), partial)
         shutil.rmtree(self.run.partial, ignore_errors=True)
         return bool(done)
 

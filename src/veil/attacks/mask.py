@@ -32,6 +32,7 @@ STEM = 4  # px; the detector works on squares of this side
 GRID = 16  # maps are compared on a grid of this side
 TAUGHT = 1000  # photos that the detector learns from, at most
 CHANGED = 0.05  # a pixel that differs by more from the clear photo's was repainted; less may be compression
+ROUNDING = 1e-5  # of a mean of shares: what maps differ by that are all the same
 Maps = Float[Tensor, "b 1 i j"]
 
 
@@ -116,7 +117,8 @@ def mask(
     mean = maps(learned).mean(dim=0)
 
     def embedded(faces: FaceSet) -> Embeddings:  # zero for a map that is the mean one
-        return F.normalize((maps(faces) - mean).flatten(1), dim=1)
+        own = (maps(faces) - mean).flatten(1)
+        return F.normalize(torch.where(own.abs() > ROUNDING, own, 0), dim=1)
 
     def compare(side: Side) -> Comparison:
         others = first(side.gallery, photos)

@@ -75,7 +75,7 @@ class LandmarkVectors(nn.Module):
 
     def forward(self, images: Images) -> Float[Tensor, "b 136"]:
         """X and y of one landmark after the other, in pixels; NaN for a face that is not found."""
-        return self.landmarks(images).flatten(1).float()
+        return self.landmarks(images).flatten(1)
 
 
 def mean_points(height: int, width: int) -> Float[Tensor, "68 2"]:

@@ -73,8 +73,8 @@ def chosen(found: Sequence[Candidate], asked: Sequence[str] = ()) -> tuple[Axis,
     that any has. None without two.
     """
     every = axes(found, asked)
-    named = {axis.figure.name: axis for axis in every}
-    if len(asked) == 2 and set(asked) <= named.keys():
+    if asked:
+        named = {axis.figure.name: axis for axis in every}
         return named[asked[0]], named[asked[1]]
     pair = []
     for kind in ("privacy", "utility"):

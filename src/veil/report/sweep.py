@@ -69,9 +69,10 @@ def summarise(folders: Sequence[Path], output: Path, options: Options = DEFAULT)
 
 
 def _refuse_other_axes(found: Sequence[Candidate], asked: Sequence[str]) -> None:
-    if asked and (len(asked) != 2 or not all(any(name in one.measured for one in found) for name in asked)):
-        known = ", ".join(axis.figure.name for axis in axes(found))
-        raise InputError(f"task.axes must be two figures of these runs ({known}), got {list(asked)}")
+    known = {axis.figure.name for axis in axes(found, asked)}
+    if asked and not (len(asked) == len(set(asked)) == 2 and set(asked) <= known):
+        told = ", ".join(sorted(known))
+        raise InputError(f"task.axes must be two figures that tell these runs apart ({told}), got {list(asked)}")
 
 
 def _say(title: str, path: Path) -> None:

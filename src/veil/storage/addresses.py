@@ -101,6 +101,7 @@ def head_folder(config: Config, data: str) -> RunFolder:
 def trunk_folder(config: Config, data: str, mode: str, loss: str) -> RunFolder:
     """`outputs/finetune/<data>/<recognizer>/<mode>/<loss>/seed=0-<digest>`."""
     groups = _settings(config, "task", "recognizer", "classifier", "trainer")
+    groups["trainer"] = {name: knob for name, knob in groups["trainer"].items() if name not in ("devices", "strategy")}
     parts = {
         "data": data,
         "name": config.choices.recognizer,

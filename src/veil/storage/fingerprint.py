@@ -206,7 +206,10 @@ def _collect(module: str, found: dict[str, str]) -> None:
         found[module] = ",".join(importlib.metadata.version(name) for name in packages)
         return
     if path.is_relative_to(PACKAGE):
-        found |= _veils(module)
+        for name, (source, read, syntax) in _veils(module).items():
+            if stamp(source) != read and _syntax(source, stamp(source)[1]) != syntax:
+                raise InputError(f"{source} was edited after it was read: start Python anew")
+            found[name] = syntax
         return
     found[module] = _syntax(path, stamp(path)[1])
     if _is_own(path):
@@ -218,15 +221,16 @@ def _collect(module: str, found: dict[str, str]) -> None:
 
 
 @functools.cache
-def _veils(module: str) -> dict[str, str]:
-    """What `_collect` finds from one of Veil's modules. Read once: what runs is what was loaded, whatever is edited."""
+def _veils(module: str) -> dict[str, tuple[Path, list[int], str]]:
+    """What `_collect` finds from one of Veil's modules: each one's file, its stamp when it was read, and its digest."""
     found, todo = {}, [module]
     while todo:
         name = todo.pop()
         path = _source(name)
         if name not in found and not name.startswith(SILENT) and path is not None:
-            found[name] = _syntax(path, 0)
-            todo += _imports(name, path, 0)
+            read = stamp(path)
+            found[name] = path, read, _syntax(path, read[1])
+            todo += _imports(name, path, read[1])
     return found
 
 

@@ -33,6 +33,8 @@ def with_lightning(setup: Setup, anonymizer: Anonymizer, role: Role, faces: Face
     from veil.tasks.devices import spread
 
     if len(setup.devices) > 1 and len(faces) > setup.config.batch_size:
+        anonymizer.to("cpu")  # room for the networks of the process that works on the first device
+        torch.cuda.empty_cache()
         paint = partial(_paint_share, setup.enrolment, role)
         spread(setup.config, setup.devices, paint, faces, role.run.add, advance, setup.stages)
     else:

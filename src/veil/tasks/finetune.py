@@ -19,6 +19,7 @@ from veil.metrics.measure import Figure
 from veil.recognizers.checkpoint import changed, split_checksum, write_checkpoint
 from veil.recognizers.embed import Embedder
 from veil.recognizers.whitebox import centroids
+from veil.report.published import unlogged
 from veil.report.tables import metrics_table
 from veil.storage.addresses import head_folder, trunk_folder
 from veil.storage.folders import RunFolder
@@ -48,8 +49,9 @@ def finetune(config: Config) -> Path:
     run = head_folder(config, data) if alone else trunk_folder(config, data, recipe.mode, recipe.loss)
     if run.complete:
         console.print(f"Found the finished run in {run.path}", soft_wrap=True)
-        with run.claimed():
-            log_found(config, run, _name(config))
+        if unlogged(run.path, config.logger):
+            with run.claimed():
+                log_found(config, run, _name(config))
     else:
         run.say_what_changed()
         _make(config, recipe, run, enrolment, stages)
@@ -73,7 +75,8 @@ def _make(config: Config, recipe: TrunkFitting, run: RunFolder, enrolment: Enrol
     with stages.clock("set-up"):
         quiet_lightning()
         recognizer = instantiate(config.recognizer)
-        device = new_trainer(config).strategy.root_device
+        alone = {"devices": 1, "strategy": "auto"} if recipe.mode == "classifier" else {}
+        device = new_trainer(config, **alone).strategy.root_device
     if getattr(recognizer, "checkpoint", None) is not None:
         raise InputError("recognizer.checkpoint must be null for task=finetune, which begins with recognizer.weights")
     recognizer = recognizer.to(device)
