@@ -244,7 +244,8 @@ def test_masks_that_follow_a_person_link_their_photos_and_random_ones_do_not(sma
         found = measured(evaluate(small_run(*known, *partial, f"masker={masker}", "inpainter=fill", "cells=null")))
         shares[masker] = found["figures"]["privacy/mask/rank1"]["value"]
     assert shares["landmarks"] > shares["random"]
-    fixed = ("masker=whole_face", "ratio=0.3", "cells=null")  # an ellipse, of which squares of the grid are covered in part
+    # an ellipse, of which squares of the grid are covered in part
+    fixed = ("masker=whole_face", "ratio=0.3", "cells=null")
     found = measured(evaluate(small_run(*known, *partial, *fixed, "inpainter=fill")))
     assert (
         found["figures"]["privacy/mask/rank1"]["absent"]
