@@ -127,8 +127,9 @@ def test_what_ends_a_process_ends_the_run(
 
 
 def pictures(run: Path) -> dict[str, bytes]:
-    """The files of a set's roles, by name."""
-    return {str(path.relative_to(run.parent)): path.read_bytes() for path in run.parent.glob("*/*/*.png")}
+    """The files of a set's roles with their manifests, and its samples, by name."""
+    files = [path for pattern in ("*/*/*.png", "*s/manifest.csv", "samples.png") for path in run.parent.glob(pattern)]
+    return {str(path.relative_to(run.parent)): path.read_bytes() for path in files}
 
 
 def told(run: Path) -> dict[str, Any]:
