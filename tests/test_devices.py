@@ -83,6 +83,9 @@ def test_which_devices_there_are(small_run: Callable[..., Config], monkeypatch: 
     assert devices_of(alone(small_run("trainer=ddp", "trainer.accelerator=cuda"))) == gpus[:1]
     with pytest.raises(InputError, match=r"trainer.devices must be in \[1, 4\], .* or -1 for all, got 5"):
         devices_of(small_run("trainer=ddp", "trainer.accelerator=cuda", "trainer.devices=5"))
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    with pytest.raises(InputError, match=r"trainer.accelerator must be auto or cpu where .* no GPU, got gpu"):
+        devices_of(small_run("trainer=ddp", "trainer.accelerator=gpu"))
     with pytest.raises(InputError, match=r"trainer.devices must be at least 1, got 0"):
         devices_of(small_run(*TWO, "trainer.devices=0"))
 

@@ -27,7 +27,7 @@ def pixels(path: Path) -> bytes:
 
 
 def test_a_shared_set_tells_nobody(small_run: Configure, photos: Path, tmp_path: Path) -> None:
-    output = share(small_run(*QUICK, "task=share", f"task.output={tmp_path / 'shared'}"))
+    output = share(small_run(*QUICK, "task=share", f"task.output={tmp_path / 'shared'}", "task.masks=true"))
     made = anonymize(small_run(*QUICK))
     with (output / "manifest.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -53,6 +53,8 @@ def test_a_picture_that_shows_its_original_is_not_shared(small_run: Configure, t
         Image.fromarray(np.array(image) // 2 * 2).save(first)  # nearly
     output = share(small_run(*QUICK, "task=share", f"task.output={tmp_path / 'shared'}"))
     assert len(list((output / "results").iterdir())) == 11
+    assert not (output / "masks").exists()  # they were not asked for
+    assert "mask" not in (output / "manifest.csv").read_text()
     with pytest.raises(InputError, match=r"all 12 results in .* equal their originals, or nearly"):
         share(small_run(*QUICK, "inpainter=none", "task=share", f"task.output={tmp_path / 'other'}"))
     assert not list(tmp_path.glob("other*"))

@@ -38,7 +38,7 @@ REST = (
 
 def test_the_worst_attack_is_named_with_its_interval_ceiling_and_chance() -> None:
     assert said(WORST_RANK1, *REST) == (
-        "With 25 % of the face repainted, the worst attack (linkage on dlib) still names the person in 71 % (62 to "
+        "With 25 % of the view repainted, the worst attack (linkage on dlib) still names the person in 71 % (62 to "
         "80 %) of photos, against 100 % of clear photos and 2.5 % by chance; the face keeps an SSIM of 0.61. This "
         "rests on privacy/dlib/linkage/rank1. An attack that was not tried may do better."
     )
@@ -62,7 +62,7 @@ def test_an_attack_without_a_judge_needs_no_ceiling_and_excuses_no_missing_judge
 
 def test_the_white_box_alone_is_said_to_flatter() -> None:
     sentence = said(share(RANKS[1], 0.05, "facenet", "naive"), share(FOOLED, 0.95, "facenet"))
-    assert "With 30 % of the face repainted" in sentence  # the ratio, for no coverage was measured
+    assert "With 30 % of the view repainted" in sentence  # the ratio, for no coverage was measured
     assert "(naive on facenet) still names the person in 5 %" in sentence
     assert "No held-out judge attacked; the white box flatters" in sentence
     assert "No ceiling on clear photos was measured." in sentence

@@ -20,7 +20,10 @@ from veil.types import Embeddings, Identities, Images, Masks
 BATCH = 32
 ATTRIBUTES = 4  # photos of each attacker person that attribute classifiers learn from
 Made = TypeVar("Made")
-NO_ATTACKERS = "no attacker people, on whose pairs it is calibrated: split.attackers leaves none"
+NO_ATTACKERS = (
+    "no pictures of attacker people, on whose pairs it is calibrated: split.attackers leaves none, the set has none of "
+    "them, or no attack asks for them"
+)
 FEW = 6  # attacker people, below which nobody is held back from an attack that learns
 NOT_HELD_BACK = f"of fewer than {FEW} attacker people with probes none is held back, on whose pairs it is calibrated"
 

@@ -15,7 +15,7 @@ from veil.report.compare import MOST
 from veil.report.frontier import Axis, Frontier, axes
 from veil.report.glossary import GLOSSARY
 from veil.report.people import shows_original, strip
-from veil.report.runs import Candidate, Run
+from veil.report.runs import Candidate, Run, setting_text
 from veil.storage.fingerprint import digest
 from veil.storage.folders import Row, read_columns
 
@@ -68,6 +68,7 @@ def write_index(
         runs=sum(len(one.runs) for one in found),
         people=_range(one.runs[0].results.faces.get("people") for one in found),
         front=len(front),
+        placed=len(best.found) if best else 0,
         pair=[axis.figure for axis in best.axes] if best else [],
         unpictured=len(found) - len(pictured),
         pictured=shown.pictured,
@@ -108,7 +109,7 @@ def _candidate(one: Candidate, settings: Sequence[str], every: Sequence[Axis]) -
             texts = figure.measure.text(value), figure.measure.between(low, high)
             figures[at] = [*(round(number, 5) for number in (value, low, high)), *texts]
     return {
-        "set": ["-" if one.settings.get(name) is None else str(one.settings[name]) for name in settings],
+        "set": ["-" if one.settings.get(name) is None else setting_text(one.settings[name]) for name in settings],
         "ratio": one.settings["ratio"],
         "seeds": len(one.runs),
         "runs": [f"{run.folder.parent.name}/{run.folder.name}" for run in one.runs],

@@ -182,6 +182,11 @@ def _varying(knobs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [without_paths({name: own[name] for name in turned if name in own}) for own in knobs]
 
 
+def setting_text(setting: Any) -> str:
+    """A setting in tables; a ratio that an optimiser chose has sixteen digits."""
+    return f"{setting:.4g}" if isinstance(setting, float) else str(setting)
+
+
 def candidates(runs: Sequence[Run]) -> list[Candidate]:
     """Runs by config, seeds averaged. Of several runs of one config and seed the newest counts; the number of others
     is printed.

@@ -12,7 +12,7 @@ from veil.metrics.measure import ANONYMISED, CHANCE, CLEAR, CONTROL, NAIVE, WORS
 from veil.report.compare import paired_rows
 from veil.report.frontier import Frontier, axes, draw, frontier
 from veil.report.index import Shown, write_index
-from veil.report.runs import Candidate, Run, candidates, read_runs
+from veil.report.runs import Candidate, Run, candidates, read_runs, setting_text
 from veil.report.tables import latex, markdown, write_parquet
 from veil.storage.folders import Row, write_csv
 from veil.storage.progress import console
@@ -126,7 +126,7 @@ def _cells(found: Sequence[Candidate], shown: Sequence[Figure]) -> tuple[list[st
     for one in found:
         measured = [one.measured.get(figure.name) for figure in shown]
         texts = ["absent" if figure is None else _text(figure).replace("\n", " ") for figure in measured]
-        rows.append([*(str(one.settings.get(name)) for name in settings), str(len(one.runs)), *texts])
+        rows.append([*(setting_text(one.settings.get(name)) for name in settings), str(len(one.runs)), *texts])
     return heading, rows
 
 
@@ -141,17 +141,22 @@ def _table(found: Sequence[Candidate], best: Frontier | None) -> Table:
     table = Table(*settings, *seeds, *names, "flags", caption=caption)
     for one in lines:
         cells = [_cell(one.measured.get(figure.name)) for figure in shown]
-        own = [str(one.settings.get(name)) for name in settings] + [str(len(one.runs))] * len(seeds)
+        own = [setting_text(one.settings.get(name)) for name in settings] + [str(len(one.runs))] * len(seeds)
         table.add_row(*own, *cells, str(len(one.flags)))
     table.add_section()
-    for label, floor in _floors(found[0].measured, shown).items():
+    for label, floor in _floors(found, shown).items():
         cells = [_cell(figure) if figure else "" for figure in floor]
         table.add_row(label, *[""] * (len(settings) + len(seeds) - 1), *cells)
     return table
 
 
-def _floors(measured: Mapping[str, Figure], shown: Sequence[Figure]) -> dict[str, list[Figure | None]]:
-    """Ceiling and floors of a run's figures, under those that they bound; the runs of a data set share them."""
+def _floors(found: Sequence[Candidate], shown: Sequence[Figure]) -> dict[str, list[Figure | None]]:
+    """Ceiling and floors of the figures, under those that they bound: of the first run that has each. None where the
+    runs are of several data sets.
+    """
+    if len({one.settings["data"] for one in found}) > 1:
+        return {}
+    measured = {name: figure for one in reversed(found) for name, figure in one.measured.items()}
     controls = {figure.control for figure in measured.values() if figure.condition == CONTROL}
     floors = {
         "[dim]clear photos[/]": [measured.get(replace(figure, condition=CLEAR, attack="").name) for figure in shown]

@@ -45,7 +45,7 @@ def verdict(results: Results, config: Mapping[str, Any]) -> str:
         notes.append("No ceiling on clear photos was measured.")
     found = f"{_attacked(headline, attack)}{compared}{_utility(measured)}"
     parts = [
-        f"With {percent(coverage)} of the face repainted, {found}." if coverage else f"Of these pictures: {found}."
+        f"With {percent(coverage)} of the view repainted, {found}." if coverage else f"Of these pictures: {found}."
     ]
     parts += [f"This rests on {attack.name}."] if attack else []
     count = len(results.flags)

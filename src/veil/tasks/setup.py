@@ -118,7 +118,10 @@ class Setup:
 def devices_of(config: Config) -> list[torch.device]:
     """The devices of `trainer=`: one, or with trainer=ddp as many as it says. Raises InputError for others."""
     trainer, count = config.trainer, device_count(config.trainer)
-    kind, asked = device_kind(trainer["accelerator"]), trainer["devices"]
+    accelerator, asked = trainer["accelerator"], trainer["devices"]
+    kind = device_kind(accelerator)
+    if accelerator in ("gpu", "cuda") and not torch.cuda.device_count():
+        raise InputError(f"trainer.accelerator must be auto or cpu where torch finds no GPU, got {accelerator}")
     if count != 1 and not str(trainer.get("strategy")).startswith("ddp"):
         raise InputError(
             f"trainer.devices must be 1 where faces are anonymised and evaluated, got {asked}; trainer=ddp spreads "

@@ -1,9 +1,9 @@
-"""Copy an anonymised set for others: without originals, names and labels."""
+"""Copy an anonymised set for others: without originals, names, labels and, unless asked for, masks."""
 
 import json
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from veil.storage.progress import console
 from veil.tasks.anonymize import made_set
 from veil.tasks.setup import Setup
 
+ROOMS = {"result": "results", "mask": "masks"}
 METHOD = (
     "ratio",
     "hide_at_far",
@@ -31,8 +32,9 @@ METHOD = (
 
 
 def share(config: Config) -> Path:
-    """Copy pictures and masks of this config's probes into the new folder `task.output`, numbered in an order that
-    tells nothing, with `manifest.csv` (files and ratios) and `method.json`. The set is made first, if it is not there.
+    """Copy pictures of this config's probes, and with `task.masks` their masks, into the new folder `task.output`,
+    numbered in an order that tells nothing, with `manifest.csv` (files and ratios) and `method.json`. The set is made
+    first, if it is not there.
 
     A result that equals an original of the set, or nearly, is left out and counted. Raises InputError where
     `task.output` is there already, or no picture may be shared.
@@ -52,9 +54,10 @@ def share(config: Config) -> Path:
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as place:
         partial = Path(place) / output.name
-        for kind in ("results", "masks"):
-            (partial / kind).mkdir(parents=True)
-        copied = [_copied(source, row, number, partial) for number, row in enumerate(shared, 1)]
+        rooms = ROOMS if config.task["masks"] else {"result": ROOMS["result"]}
+        for room in rooms.values():
+            (partial / room).mkdir(parents=True)
+        copied = [_copied(source, row, number, partial, rooms) for number, row in enumerate(shared, 1)]
         write_csv(copied, partial / "manifest.csv")
         (partial / "method.json").write_text(json.dumps(_method(source), indent=1))
         partial.rename(output)
@@ -86,9 +89,9 @@ def _small(path: Path) -> ndarray:
     return greys / max(np.linalg.norm(greys), 1e-9)
 
 
-def _copied(source: Path, row: Row, number: int, folder: Path) -> Row:
+def _copied(source: Path, row: Row, number: int, folder: Path, rooms: Mapping[str, str]) -> Row:
     copied: Row = {}
-    for kind, room in (("result", "results"), ("mask", "masks")):
+    for kind, room in rooms.items():
         if row[kind]:
             copied[kind] = f"{room}/{number:06d}{Path(row[kind]).suffix}"
             shutil.copyfile(source / row[kind], folder / copied[kind])
