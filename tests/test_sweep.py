@@ -188,7 +188,7 @@ def test_a_launcher_ends_with_the_table_of_basic(launcher: str, photos: Path, ca
         assert "FAILED ratio=25: ratio is the share" in process.communicate()[1]
         (path,) = tmp_path.glob(f"{name}/sweeps/*/summary.csv")
         with path.open(newline="") as file:
-            return [row | {"folder": ""} for row in csv.DictReader(file)]
+            return [row | {"folders": ""} for row in csv.DictReader(file)]
 
     basic = summary("basic")
     assert [row["ratio"] for row in basic] == ["0.25", "0.5"]
