@@ -22,6 +22,8 @@ from veil.metrics.measure import Figure, by_name
 from veil.metrics.open_set import misses
 from veil.tasks.evaluate import evaluate
 
+SAME = "the masks of all photos are the same: they tell nobody apart"
+
 
 def measured(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "metrics.json").read_text())
@@ -203,8 +205,9 @@ def test_adversaries_that_learn_find_at_least_what_is_there(small_run: Callable[
     figures = measured(folder)["figures"]
     for attack in ("parrot", "reversal", "published"):
         assert 0 <= figures[f"privacy/facenet/{attack}/rank1"]["value"] <= 1
-    for attack in ("mask", "mask_known"):
-        assert 0 <= figures[f"privacy/{attack}/rank1"]["value"] <= 1  # of no judge, so once
+    assert 0 <= figures["privacy/mask_known/rank1"]["value"] <= 1  # of no judge, so once
+    made_out = figures["privacy/mask/rank1"]  # a detector that is not taught may see the same everywhere
+    assert made_out.get("absent") == SAME or 0 <= made_out["value"] <= 1
     assert figures["privacy/facenet/reversal/mrr"]["value"] > 0.4  # untrained, it shows the blurred face as it is
     with pytest.raises(InputError, match=r"split\.attackers"):
         evaluate(small_run("split.attackers=0", "inpainter=blur", "ratio=0.25", *steps))
@@ -247,7 +250,4 @@ def test_masks_that_follow_a_person_link_their_photos_and_random_ones_do_not(sma
     # an ellipse, of which squares of the grid are covered in part
     fixed = ("masker=whole_face", "ratio=0.3", "cells=null")
     found = measured(evaluate(small_run(*known, *partial, *fixed, "inpainter=fill")))
-    assert (
-        found["figures"]["privacy/mask/rank1"]["absent"]
-        == "the masks of all photos are the same: they tell nobody apart"
-    )
+    assert found["figures"]["privacy/mask/rank1"]["absent"] == SAME

@@ -111,6 +111,7 @@ def test_crops_made_another_way_are_not_found_again(monkeypatch: pytest.MonkeyPa
     assert crop_path(Path(), b"another") != before
     assert len(alignment()) == 16  # what a digest takes
     alignment.cache_clear()
+    fingerprint._veils.cache_clear()
     syntax = fingerprint._syntax
 
     def edited(path: Path, changed: int) -> str:
@@ -119,6 +120,7 @@ def test_crops_made_another_way_are_not_found_again(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(fingerprint, "_syntax", edited)
     assert crop_path(Path(), b"photo") != before
     alignment.cache_clear()
+    fingerprint._veils.cache_clear()
 
 
 @pytest.mark.parametrize("angle", [0.0, 20.0, -35.0])
