@@ -56,8 +56,8 @@ class WrongObjectives(InputError):
 
 
 def reached(objectives: Sequence[str], folder: Path) -> list[float]:
-    """The values of these figures of an evaluation, for the sweeper that asks for them. None where one is absent, which
-    is told: the search goes on without this run.
+    """The values of these figures of an evaluation. Empty where no sweeper asks, and where one is absent, which is
+    told: the search goes on without this run.
 
     Raises WrongObjectives for a name that no figure has, and one that the sweeper is to push the wrong way.
     """
@@ -112,20 +112,19 @@ class Sweep(Callback):
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         """Note how it ended; a failure is kept from Hydra, which would end the sweep."""
+        error = None
         if config.hydra.mode.name == "MULTIRUN":
             outcome: dict[str, Any] = {"ended": time.time()}
             if job_return.status == JobStatus.FAILED:
                 error = job_return._return_value  # `return_value` would raise it
                 outcome |= {"error": cause(error), "traceback": "".join(traceback.format_exception(error))}
-                if isinstance(error.__cause__, WrongObjectives) and Sweep.watch is not None:
-                    _note(config, outcome)
-                    run_ended()
-                    sys.exit(str(error))  # every run would fail so
                 job_return.status, job_return.return_value = JobStatus.COMPLETED, None
             else:
                 outcome["folder"] = job_return.return_value.folder
             _note(config, outcome)
         run_ended()
+        if error is not None and isinstance(error.__cause__, WrongObjectives) and Sweep.watch is not None:
+            sys.exit(str(error))  # every run would fail so
 
 
 def cause(error: BaseException) -> str:

@@ -213,6 +213,6 @@ def serve(handle: int) -> None:
             pipe.send(work(config, faces, send))
         except (InputError, OSError) as error:  # the user's to mend
             pipe.send(error)
-        except Exception as error:
+        except Exception as error:  # raised again where the run is, with its traceback: not every error pickles
             where = "".join(traceback.format_exception(error))
             pipe.send(RuntimeError(f"{type(error).__name__}: {error}\n\nIn a device's process:\n{where}"))
