@@ -77,7 +77,7 @@ def image_format(content: bytes) -> str:
 
     `MPO` is a JPEG with further pictures behind the first, as phones write for a preview or the depth.
     """
-    with _opened(content) as image:
+    with opened(content) as image:
         return "JPEG" if image.format == "MPO" else str(image.format)
 
 
@@ -87,12 +87,12 @@ def decode(content: bytes) -> UInt8[ndarray, "h w 3"]:
     16 bits are scaled to 8, not clipped; transparent pixels are laid on white; CMYK is converted without a profile.
     Raises Unreadable.
     """
-    with _opened(content) as image:
+    with opened(content) as image:
         if image.width * image.height > MAX_PIXELS:
             raise Unreadable(f"{image.width} x {image.height} px, more than {MAX_PIXELS / 1e6:.0f} Mpx")
         image.load()
         pixels = _rgb(image)
-        turn = TURNS.get(_orientation(image))
+        turn = TURNS.get(orientation(image))
         return np.array(pixels if turn is None else pixels.transpose(turn))
 
 
@@ -108,7 +108,7 @@ def _formats() -> tuple[str, ...]:
 
 
 @contextmanager
-def _opened(content: bytes) -> Iterator[Image.Image]:
+def opened(content: bytes) -> Iterator[Image.Image]:
     """The image; what goes wrong while inside is Unreadable."""
     try:
         with warnings.catch_warnings():
@@ -135,7 +135,7 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation(image: Image.Image) -> int:
     """EXIF's, 1 (upright) where its EXIF is damaged: the picture is still good."""
     try:
         return image.getexif().get(ExifTags.Base.Orientation, 1)
