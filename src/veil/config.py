@@ -22,6 +22,8 @@ from veil.errors import InputError
 IMAGE_FORMATS = ("png", "jpg")
 ON_ERROR = ("raise", "skip")
 ANONYMIZED_AS = ("photos", "crops")
+ON_NO_FACE = ("skip", "copy", "error")
+ENGINES = ("local", "ray")
 FARS = (1e-2, 1e-3, 1e-4)  # for which thresholds are set
 REGIONS = (
     "eyes",
@@ -98,6 +100,14 @@ class Config:
     subgroups: list[str] | None = None
     attribute_classifiers: bool = False
     objectives: list[str] = field(default_factory=list)
+    input: Any = None
+    output: str | None = None
+    until: float | None = 1e-3
+    tries: int = 6
+    spare: str | None = None
+    consistent: bool = True
+    on_no_face: str = "skip"
+    engine: str = "local"
     batch_size: int = 16
     workers: int = 0
     on_error: str = "raise"
@@ -153,6 +163,14 @@ class Config:
             raise InputError(f"on_error must be one of {ON_ERROR}, got {self.on_error!r}")
         if self.anonymized_as not in ANONYMIZED_AS:
             raise InputError(f"anonymized_as must be one of {ANONYMIZED_AS}, got {self.anonymized_as!r}")
+        if self.until is not None and self.until not in FARS:
+            raise InputError(f"until is a false acceptance rate, null or one of {FARS}, got {self.until}")
+        if self.tries < 1:
+            raise InputError(f"tries is how often a face is repainted at most, at least 1, got {self.tries}")
+        if self.on_no_face not in ON_NO_FACE:
+            raise InputError(f"on_no_face must be one of {ON_NO_FACE}, got {self.on_no_face!r}")
+        if self.engine not in ENGINES:
+            raise InputError(f"engine must be one of {ENGINES}, got {self.engine!r}")
         if self.cache_limit is not None:
             bytes_of(self.cache_limit)
         if self.image_format not in IMAGE_FORMATS:

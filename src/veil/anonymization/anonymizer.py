@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
@@ -75,21 +76,16 @@ class Anonymizer(nn.Module):
         with self.stages.clock("inpaint"):
             if self.masking.minimal:
                 return smallest_masks(
-                    faces, scores, self.whitebox, self._paint, ratio, cells, spared, self.image_format
+                    faces,
+                    scores,
+                    self.whitebox,
+                    partial(paint, self.inpainter),
+                    ratio,
+                    cells,
+                    spared,
+                    self.image_format,
                 )
-            return self._paint(faces, masks), masks
-
-    def _paint(self, faces: Faces, masks: Masks) -> Images:
-        """Raises InputError for paint that is not finite: it would be saved as a black, and very private, face."""
-        painted = self.inpainter(faces, masks)
-        broken = ~painted.isfinite().flatten(1).all(dim=1)
-        if broken.any():
-            keys = [key for key, wrong in zip(faces.keys, broken.tolist(), strict=True) if wrong]
-            raise InputError(
-                f"inpainter: NaN or infinity in the paint of {len(keys)} of {len(faces.keys)} faces ({keys[0]} first); "
-                "half precision may be too short for the model: inpainter.dtype=bfloat16 or float32"
-            )
-        return painted
+            return paint(self.inpainter, faces, masks), masks
 
     @torch.no_grad()
     def repeats_itself(self, faces: Faces) -> bool:
@@ -112,3 +108,19 @@ class Anonymizer(nn.Module):
         with self.stages.clock("write"):
             self.write(faces, masks, painted, rows)
         return faces.keys
+
+
+def paint(inpainter: Inpainter, faces: Faces, masks: Masks) -> Images:
+    """Repaint the masks.
+
+    Raises InputError for paint that is not finite: it would be saved as a black, and very private, face.
+    """
+    painted = inpainter(faces, masks)
+    broken = ~painted.isfinite().flatten(1).all(dim=1)
+    if broken.any():
+        keys = [key for key, wrong in zip(faces.keys, broken.tolist(), strict=True) if wrong]
+        raise InputError(
+            f"inpainter: NaN or infinity in the paint of {len(keys)} of {len(faces.keys)} faces ({keys[0]} first); "
+            "half precision may be too short for the model: inpainter.dtype=bfloat16 or float32"
+        )
+    return painted

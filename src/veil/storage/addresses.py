@@ -133,6 +133,41 @@ def split_folder(config: Config) -> RunFolder:
     return RunFolder(str(Path(config.cache).expanduser()), place, parts, parts, knob="cache")
 
 
+def album_parts(config: Config, data: str) -> dict[str, Any]:
+    """What a covered album depends on, beside its photos.
+
+    Args:
+        data: checksum of the split that thresholds are set on.
+
+    """
+    knobs = ("ratio", "raggedness", "cells", "protect", "until", "tries", "consistent", "on_no_face")
+    task = {name: config.task[name] for name in ("doubtful", "sure", "detector")}
+    return {
+        "data": data,
+        **{knob: getattr(config, knob) for knob in knobs},
+        "spare": None if config.spare is None else content(Path(config.spare).expanduser(), config.cache),
+        "task": settings(task, config.cache),
+        **_settings(config, "masker", "inpainter", "recognizer", "judges"),
+        **_common(config, "veil.albums.album"),
+    }
+
+
+def looks_folder(config: Config, inputs: Sequence[str]) -> Path:
+    """`<cache>/albums/<digest>`: what was seen in photos, whatever is done to them.
+
+    Args:
+        inputs: files and folders, absolute.
+
+    """
+    parts = {
+        "inputs": list(inputs),
+        "detector": settings(config.task["detector"], config.cache),
+        **_settings(config, "recognizer", "judges"),
+        **_common(config, "veil.albums.worker"),
+    }
+    return Path(config.cache).expanduser() / "albums" / digest(parts)
+
+
 def _settings(config: Config, *groups: str) -> dict[str, Any]:
     """The groups as they enter an address; the size of a batch counts where something is trained."""
     training = SPEED - {"batch_size", "compile", "device"}

@@ -1,0 +1,227 @@
+"""An album from its first photo to its last: who is on it, what is done to whom, and what is done already."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from veil.albums.files import Source
+from veil.albums.ledger import Ledger, from_json, to_json
+from veil.albums.people import People
+from veil.albums.worker import Plan, Sighting, Vectors, Worker
+from veil.data.photos import read_file
+from veil.errors import InputError
+from veil.faces.decode import Unreadable, decode, read_photo
+from veil.faces.rewrite import Rewritten, rewrite
+from veil.storage.atomic import whole
+from veil.storage.progress import Stages
+
+ON_NO_FACE = ("skip", "copy", "error")
+DONE, COPIED, SKIPPED, UNREADABLE = "done", "copied", "skipped", "unreadable"
+Line = dict[str, Any]
+
+
+class Job(NamedTuple):
+    """A photo to be covered, and who each of its faces is."""
+
+    source: Source
+    plans: list[Plan]
+    people: list[int | None]  # None: doubtful, nobody's
+
+
+class Tell(NamedTuple):
+    """How people are told apart.
+
+    Args:
+        same: cosine, by the white box, from which two faces are one person's.
+        sure: confidence from which a detection is a face at all, and may be somebody's.
+        consistent: whether a person's faces are all painted from one seed.
+
+    """
+
+    same: float
+    sure: float
+    consistent: bool
+
+
+class Engine(Protocol):
+    """Where photos are worked on: here, or in many processes. Lines come as photos are done."""
+
+    def look(self, sources: Iterable[Source]) -> Iterator[Line]:
+        """A line for each photo: its faces, or why it is no photo."""
+
+    def cover(self, jobs: Iterable[Job]) -> Iterator[Line]:
+        """A line for each photo: what was done. Its file is written by then."""
+
+
+class Local:
+    """In the process that asks.
+
+    Args:
+        worker: gives it, with its networks, when it is first asked.
+
+    """
+
+    def __init__(self, worker: Callable[[], Worker], output: Path, on_no_face: str) -> None:
+        self.worker, self.output, self.on_no_face = worker, output, on_no_face
+
+    def look(self, sources: Iterable[Source]) -> Iterator[Line]:
+        """As `Engine`."""
+        for source in sources:
+            yield look(source, self.worker())
+
+    def cover(self, jobs: Iterable[Job]) -> Iterator[Line]:
+        """As `Engine`."""
+        for job in jobs:
+            yield cover(job, self.worker(), self.output, self.on_no_face)
+
+
+def look(source: Source, worker: Worker) -> Line:
+    """A photo's faces, or why it is no photo."""
+    line: Line = {"name": source.name, "stamp": stamp(source.path)}
+    try:
+        faces = worker.look(read_photo(lambda: read_file(source.path)))
+    except Unreadable as error:
+        return line | {"error": str(error), "faces": []}
+    return line | {"error": None, "faces": [to_json(face) for face in faces]}
+
+
+def cover(job: Job, worker: Worker, output: Path, on_no_face: str) -> Line:
+    """Cover a photo's faces and write it; what was done. Of what cannot be covered nothing is written."""
+    source = job.source
+    line: Line = {"name": source.name, "stamp": stamp(source.path), "faces": []}
+    try:
+        content = read_photo(lambda: read_file(source.path))
+        if not job.plans and on_no_face == "skip":
+            return line | {"status": SKIPPED, "reason": "no face found"}
+        file, rows = worker.cover(content, job.plans) if job.plans else (without_metadata(content), [])
+    except Unreadable as error:
+        return line | {"status": UNREADABLE, "reason": str(error)}
+    with whole(output / source.name) as partial:
+        partial.write_bytes(file.content)
+    for row, person, plan in zip(rows, job.people, job.plans, strict=True):
+        row |= {"person": person, "seed_key": plan.seed_key}
+    return line | {"status": DONE if rows else COPIED, "reason": "", "identical": file.identical, "faces": rows}
+
+
+def without_metadata(content: bytes) -> Rewritten:
+    """A photo as it is, upright, with nothing told about it. Raises Unreadable."""
+    pixels = decode(content)
+    return rewrite(content, pixels, np.zeros(pixels.shape[:2], bool))
+
+
+def stamp(path: Path) -> str:
+    """Size and time of change: of a file with others, nothing is known."""
+    status = path.stat()
+    return f"{status.st_size}-{status.st_mtime_ns}"
+
+
+class Album:
+    """Photos on their way into a folder.
+
+    Args:
+        sources: the photos, as often as they are asked for in the same order.
+        output: folder of the covered photos.
+        looked: what was seen; in the cache, for it holds embeddings.
+        people: who is who; beside it.
+        done: what was written.
+
+    """
+
+    def __init__(
+        self, sources: Iterable[Source], output: Path, looked: Ledger, people: Ledger, done: Ledger, stages: Stages
+    ) -> None:
+        self.sources, self.output, self.stages = sources, output, stages
+        self.looked, self.people, self.done = looked, people, done
+
+    def look(self, engine: Engine, on_no_face: str) -> None:
+        """Look at every photo that was not looked at. Raises InputError for one without a face where that is asked."""
+        count = sum(1 for _ in self._unseen())
+        if count:
+            with self.stages.bar("look", count, "photos") as advance:
+                for line in engine.look(self._unseen()):
+                    self.looked.put(line)
+                    if on_no_face == "error" and not line["faces"]:
+                        raise InputError(f"on_no_face=error: {line['error'] or 'no face found'} in {line['name']}")
+                    advance(1)
+
+    def cover(self, engine: Engine, tell: "Tell", agreed: "Callable[[], Agreed]") -> None:
+        """Cover every photo that is not covered yet, but the faces of those who agreed."""
+        count = sum(1 for source in self.sources if not self._finished(source))
+        if count:
+            with self.stages.bar("cover", count, "photos") as advance:
+                for _ in self._note_unreadable():
+                    advance(1)
+                for line in engine.cover(self._jobs(tell, agreed())):
+                    self.done.put(line)
+                    advance(1)
+
+    def _note_unreadable(self) -> Iterator[None]:
+        """What is no photo is done with: it is listed, and nothing is written."""
+        for source in self.sources:
+            line = self.looked.get(source.name, stamp(source.path))
+            if line is not None and line["error"] is not None and not self._finished(source):
+                what = {key: line[key] for key in ("name", "stamp")}
+                self.done.put(what | {"status": UNREADABLE, "reason": line["error"], "faces": []})
+                yield
+
+    def _unseen(self) -> Iterator[Source]:
+        return (source for source in self.sources if self.looked.get(source.name, stamp(source.path)) is None)
+
+    def _finished(self, source: Source) -> bool:
+        """Whether a photo is done with, and its file, where it has one, is still there."""
+        line = self.done.get(source.name, stamp(source.path))
+        return line is not None and (line["status"] in (SKIPPED, UNREADABLE) or (self.output / source.name).exists())
+
+    def _jobs(self, tell: "Tell", agreed: "Agreed") -> Iterator[Job]:
+        """Two rounds: who is who, over all photos, then a job for each that is not covered."""
+        people, keys = People(tell.same), dict[int, str]()
+        for source, faces in self._seen():
+            who = [people.add(face.vectors) if face.confidence >= tell.sure else None for face in faces]
+            self.people.put({"name": source.name, "stamp": stamp(source.path), "people": who})
+            painted = self._painted_before(source)
+            for number, person in enumerate(who):
+                if person is not None:
+                    keys.setdefault(person, painted.get(number, f"{source.name}#{number}"))
+        for source, faces in self._seen():
+            named = self.people.get(source.name, stamp(source.path))
+            if named is not None and not self._finished(source):
+                plans = []
+                for number, (face, person) in enumerate(zip(faces, named["people"], strict=True)):
+                    told = person is not None
+                    key = keys[person] if told and tell.consistent else f"{source.name}#{number}"
+                    others = people.others(person, face.vectors) if told else {}
+                    plans.append(Plan(face, key, others, told and agreed.include(face)))
+                yield Job(source, plans, named["people"])
+
+    def _painted_before(self, source: Source) -> dict[int, str]:
+        """From which keys the faces of a photo that is covered already were painted."""
+        line = self.done.get(source.name, stamp(source.path))
+        return {} if line is None else {number: face["seed_key"] for number, face in enumerate(line["faces"])}
+
+    def _seen(self) -> Iterator[tuple[Source, list[Sighting]]]:
+        for source in self.sources:
+            line = self.looked.get(source.name, stamp(source.path))
+            if line is not None and line["error"] is None:
+                yield source, [from_json(face) for face in line["faces"]]
+
+
+class Agreed:
+    """The people who agreed to be seen.
+
+    Args:
+        vectors: of each of their photos.
+        thresholds: by recogniser; a face is theirs where every recogniser says so.
+
+    """
+
+    def __init__(self, vectors: Sequence[Vectors], thresholds: dict[str, float]) -> None:
+        self.vectors, self.thresholds = vectors, thresholds
+
+    def include(self, face: Sighting) -> bool:
+        """Whether one of their photos shows this face, by every recogniser: who is in doubt is covered."""
+        return any(
+            all(float(face.vectors[name] @ theirs[name]) > limit for name, limit in self.thresholds.items())
+            for theirs in self.vectors
+        )

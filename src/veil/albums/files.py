@@ -1,0 +1,108 @@
+"""Which files of a user's are photos, and what each is called in the output."""
+
+import glob
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from veil.data.listing import hidden
+from veil.data.photos import SUFFIXES
+from veil.errors import InputError
+
+
+class Source(NamedTuple):
+    """A file."""
+
+    path: Path
+    name: str  # below the output, `2024/beach.jpg`
+
+
+class Sources:
+    """The photos below folders, files and patterns, folder by folder in the order of names: one folder is in memory at
+    a time. What is hidden, a link in a circle, or of another suffix is left out and counted in `ignored`.
+
+    Args:
+        asked: files, folders (with all that is in them) and patterns such as `trip/**/*.jpg`.
+        output: is not below any of them.
+        suffixes: of what is a photo.
+
+    Raises InputError where nothing is found under a name, two files would have the same name in the output, or the
+    output lies in what is read.
+
+    """
+
+    def __init__(self, asked: Sequence[str], output: Path, suffixes: frozenset[str] = frozenset(SUFFIXES)) -> None:
+        self.suffixes, self.ignored = suffixes, dict[str, int]()
+        self.roots = [root for name in asked for root in _roots(name)]
+        if not self.roots:
+            raise InputError(f"input must name photos: files, folders or patterns, got {list(asked)}")
+        names = [source.name for source in self.roots if source.name != "."]
+        repeated = {name for name in names if names.count(name) > 1}
+        if repeated or (len(self.roots) > 1 and len(names) < len(self.roots)):
+            raise InputError(
+                f"input must name files that are called differently below output, got {sorted(repeated) or list(asked)}"
+            )
+        place = output.resolve()
+        for root in self.roots:
+            there = root.path.resolve()
+            if place == there or there in place.parents or (place in there.parents and root.path.is_dir()):
+                raise InputError(f"output must lie outside of input, which is never written to, got {output}")
+
+    def __iter__(self) -> Iterator[Source]:
+        self.ignored.clear()
+        for root in self.roots:
+            if root.path.is_dir():
+                yield from self._walk(root.path, "" if root.name == "." else f"{root.name}/", ())
+            elif self._is_photo(root.path.name):
+                yield root
+
+    def _walk(self, folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[Source]:
+        try:
+            status = folder.stat()
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError as error:
+            self._ignore(f"folder that cannot be read ({error.strerror})")
+            return
+        here = (status.st_dev, status.st_ino)
+        if here in above:
+            self._ignore("link to a folder that is read already")
+            return
+        for entry in entries:
+            if hidden(entry.name):
+                self._ignore("hidden or of the system")
+            elif entry.is_dir():
+                yield from self._walk(folder / entry.name, f"{prefix}{entry.name}/", (*above, here))
+            elif self._is_photo(entry.name):
+                yield Source(folder / entry.name, prefix + entry.name)
+
+    def _is_photo(self, name: str) -> bool:
+        suffix = Path(name).suffix.lower()
+        if suffix not in self.suffixes:
+            self._ignore(f"suffix {suffix}" if suffix else "no suffix")
+        return suffix in self.suffixes
+
+    def _ignore(self, reason: str) -> None:
+        self.ignored[reason] = self.ignored.get(reason, 0) + 1
+
+
+def _roots(asked: str) -> list[Source]:
+    """What a name of `input` stands for. One folder keeps its structure; a pattern's files, theirs below its start."""
+    path = Path(asked).expanduser()
+    if path.is_dir():
+        return [Source(path, ".")]
+    if path.exists():
+        return [Source(path, path.name)]
+    if not glob.has_magic(asked):
+        raise InputError(f"input: there is no file or folder {asked}")
+    start = Path(*_before_magic(path.parts))
+    found = sorted(glob.glob(str(path), recursive=True))
+    if not found:
+        raise InputError(f"input: no file matches {asked}")
+    files = [Path(name) for name in found if Path(name).is_file()]
+    return [Source(file, file.relative_to(start).as_posix()) for file in files]
+
+
+def _before_magic(parts: Sequence[str]) -> list[str]:
+    count = next(index for index, part in enumerate(parts) if glob.has_magic(part))
+    return list(parts[:count])

@@ -1,0 +1,76 @@
+"""What is known of an album's photos: a table on disk, a line a photo, whole or not there."""
+
+import base64
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from veil.albums.worker import Sighting
+from veil.faces.align import Found
+from veil.storage.faults import blamed
+
+TABLE = "CREATE TABLE IF NOT EXISTS photos (name TEXT PRIMARY KEY, stamp TEXT, line TEXT)"
+
+
+class Ledger:
+    """Lines by the photo's name. One process at a time has it open: the album is claimed.
+
+    Args:
+        path: of the SQLite file.
+        knob: that places it, for errors.
+
+    """
+
+    def __init__(self, path: Path, knob: str) -> None:
+        self.path, self.knob = path, knob
+        with blamed(path.parent, knob):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._table = sqlite3.connect(path)
+            self._table.execute("PRAGMA synchronous=OFF")  # a kill loses nothing, a power cut the last lines
+            self._table.execute(TABLE)
+            self._table.commit()
+
+    def get(self, name: str, stamp: str) -> dict[str, Any] | None:
+        """The line of a photo whose file is the one that it was written of."""
+        found = self._table.execute("SELECT line FROM photos WHERE name = ? AND stamp = ?", (name, stamp)).fetchone()
+        return None if found is None else json.loads(found[0])
+
+    def put(self, line: Mapping[str, Any]) -> None:
+        """Keep a line with its `name` and `stamp`, instead of an older one."""
+        with blamed(self.path, self.knob), self._table:
+            self._table.execute(
+                "INSERT OR REPLACE INTO photos VALUES (?, ?, ?)", (line["name"], line["stamp"], json.dumps(line))
+            )
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Every line, by name; one is in memory at a time."""
+        for (line,) in self._table.execute("SELECT line FROM photos ORDER BY name"):
+            yield json.loads(line)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._table.close()
+
+
+def to_json(sighting: Sighting) -> dict[str, Any]:
+    """A face as a line holds it, single precision to the bit."""
+    vectors = {name: base64.b64encode(vector.numpy().tobytes()).decode() for name, vector in sighting.vectors.items()}
+    box, points = (part.astype(float).tolist() for part in sighting.found)
+    return {"box": box, "points": points, "confidence": sighting.confidence, "vectors": vectors}
+
+
+def from_json(face: Mapping[str, Any]) -> Sighting:
+    """What `to_json` wrote."""
+    found = Found(np.array(face["box"], np.float32), np.array(face["points"], np.float32))
+    return Sighting(found, face["confidence"], {name: _vector(text) for name, text in face["vectors"].items()})
+
+
+def _vector(text: str) -> Float[Tensor, " d"]:
+    return torch.frombuffer(bytearray(base64.b64decode(text)), dtype=torch.float32)
