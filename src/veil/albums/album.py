@@ -17,7 +17,6 @@ from veil.faces.rewrite import Rewritten, rewrite
 from veil.storage.atomic import whole
 from veil.storage.progress import Stages
 
-ON_NO_FACE = ("skip", "copy", "error")
 DONE, COPIED, SKIPPED, UNREADABLE = "done", "copied", "skipped", "unreadable"
 Line = dict[str, Any]
 
@@ -177,14 +176,17 @@ class Album:
 
     def _jobs(self, tell: "Tell", agreed: "Agreed") -> Iterator[Job]:
         """Two rounds: who is who, over all photos, then a job for each that is not covered."""
-        people, keys = People(tell.same), dict[int, str]()
+        people, keys, painted = People(tell.same), dict[int, str](), dict[int, str]()
         for source, faces in self._seen():
             who = [people.add(face.vectors) if face.confidence >= tell.sure else None for face in faces]
             self.people.put({"name": source.name, "stamp": stamp(source.path), "people": who})
-            painted = self._painted_before(source)
+            before = self._painted_from(source)
             for number, person in enumerate(who):
                 if person is not None:
-                    keys.setdefault(person, painted.get(number, f"{source.name}#{number}"))
+                    keys.setdefault(person, f"{source.name}#{number}")
+                    if number in before:
+                        painted.setdefault(person, before[number])
+        keys |= painted  # a person who was painted already has that face
         for source, faces in self._seen():
             named = self.people.get(source.name, stamp(source.path))
             if named is not None and not self._finished(source):
@@ -196,7 +198,7 @@ class Album:
                     plans.append(Plan(face, key, others, told and agreed.include(face)))
                 yield Job(source, plans, named["people"])
 
-    def _painted_before(self, source: Source) -> dict[int, str]:
+    def _painted_from(self, source: Source) -> dict[int, str]:
         """From which keys the faces of a photo that is covered already were painted."""
         line = self.done.get(source.name, stamp(source.path))
         return {} if line is None else {number: face["seed_key"] for number, face in enumerate(line["faces"])}

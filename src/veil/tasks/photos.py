@@ -59,9 +59,9 @@ def covered_album(config: Config) -> Summary:
         _begin(output / REPORT, album_parts(config, setup.data))
         join(config.cache)
         looks = looks_folder(config, [str(root.path.resolve()) for root in sources.roots])
-        ledgers = [Ledger(looks / f"{name}.sqlite", "cache") for name in ("looked", "people")]
+        looked, people = (Ledger(looks / f"{name}.sqlite", "cache") for name in ("looked", "people"))
         done = Ledger(output / REPORT / "done.sqlite", "output")
-        album = Album(sources, output, *ledgers, done, setup.stages)
+        album = Album(sources, output, looked, people, done, setup.stages)
         engine = setup.engine(output)
         album.look(engine, config.on_no_face)
         tell = Tell(setup.one_person, config.task["sure"], config.consistent)
