@@ -395,6 +395,17 @@ def test_a_tiff_of_sixteen_bits_keeps_them(compression: str | None, channels: in
     assert_sixteen_bits_kept(buffer.getvalue(), channels, orientation)
 
 
+@pytest.mark.parametrize("opacity", ["assocalpha", "unassalpha"])
+def test_colours_of_sixteen_bits_stay_multiplied_by_their_opacity(opacity: str) -> None:
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, DEEP, photometric="rgb", extrasamples=[opacity])
+    before, after, mask = painted(buffer.getvalue())
+    new = rewrite(buffer.getvalue(), after, mask).content
+    assert opened(new).tag_v2[338] == opened(buffer.getvalue()).tag_v2[338]
+    assert (decode(new)[~mask] == before[~mask]).all()
+    assert (decode(new)[mask] == RED).all()
+
+
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_a_tiff_of_sixteen_bits_may_be_compressed_by_lzw(channels: int) -> None:
     content = cv2.imencode(".tiff", rgb_first(deep_pixels(channels)))[1].tobytes()
