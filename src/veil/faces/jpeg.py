@@ -3,7 +3,11 @@
 import re
 import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jpeglib
@@ -13,6 +17,8 @@ from numpy import ndarray
 from PIL import Image
 from PIL.Image import Transpose
 from PIL.JpegImagePlugin import JpegImageFile
+
+from veil.faces.decode import Unreadable
 
 # What a turn does, first to last: transpose, mirror across, mirror down
 MOVES = {
@@ -42,12 +48,11 @@ def replace_blocks(
     picture fills in part.
 
     Of one or three channels. A progressive file becomes a sequential one. Of all else in the file the colour profile
-    alone is kept.
+    alone is kept. Raises Unreadable.
 
     """
     transpose, across, down = MOVES[turn]
-    with LOCK, tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "photo.jpg")
+    with _workplace() as path:
         path.write_bytes(bare(content))
         before = jpeglib.read_dct(str(path))
         tables = before.qt[before.quant_tbl_no]  # one of 8 x 8 for each channel
@@ -71,6 +76,22 @@ def replace_blocks(
         after.markers = _segments(source.info.get("icc_profile", b""))
         after.write_dct(str(path), flags=["OPTIMIZE_CODING"])
         return path.read_bytes(), identical
+
+
+@contextmanager
+def _workplace() -> Iterator[Path]:
+    """A file for jpeglib to work on, in a folder that goes with all copies of the photo in it: those that jpeglib makes
+    would stay where it fails. One at a time.
+    """
+    with LOCK, tempfile.TemporaryDirectory() as folder:
+        inside = SimpleNamespace(NamedTemporaryFile=partial(tempfile.NamedTemporaryFile, dir=folder))
+        jpeglib.dct_jpeg.tempfile = inside
+        try:
+            yield Path(folder, "photo.jpg")
+        except OSError as error:
+            raise Unreadable(f"a JPEG whose blocks cannot be taken over: {error.strerror or 'damaged'}") from error
+        finally:
+            jpeglib.dct_jpeg.tempfile = tempfile
 
 
 def bare(content: bytes) -> bytes:

@@ -20,7 +20,7 @@ Mask = Bool[ndarray, "h w"]
 MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK")
 QUALITY = 95  # where a lossy format is encoded anew as a whole
 LOSSLESS = ("BMP", "GIF", "PNG", "PPM", "TIFF")
-BITS, PHOTOMETRIC, PLANES = 258, 262, 284  # TIFF's tags
+BITS, PHOTOMETRIC, PLANES, OPACITY = 258, 262, 284, 338  # TIFF's tags
 GREY = np.array([0.299, 0.587, 0.114])  # of red, green and blue: ITU-R BT.601, as Pillow has it
 
 
@@ -156,11 +156,12 @@ def _write_deep(deep: UInt16[ndarray, "h w *channels"], source: Image.Image) -> 
     profile = source.info.get("icc_profile")
     if source.format == "TIFF":
         buffer = io.BytesIO()
+        opacity = "assocalpha" if source.tag_v2.get(OPACITY) == (1,) else "unassalpha"  # type: ignore[attr-defined]
         tifffile.imwrite(
             buffer,
             deep,
             photometric="rgb" if deep.ndim == 3 else "minisblack",
-            extrasamples=["unassalpha"] if deep.ndim == 3 and deep.shape[2] == 4 else [],
+            extrasamples=[opacity] if deep.ndim == 3 and deep.shape[2] == 4 else [],
             compression="zlib",
             predictor=True,
             iccprofile=profile,
