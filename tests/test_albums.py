@@ -172,7 +172,7 @@ def test_one_face_seen_on_two_tiles_is_one() -> None:
 
 @pytest.mark.parametrize("knobs", [{"smallest": 10}, {"tile": 100}, {"least": 1.5}])
 def test_the_detector_names_its_knobs(knobs: dict[str, float]) -> None:
-    with pytest.raises(InputError, match=f"task.detector.{next(iter(knobs))} is"):
+    with pytest.raises(InputError, match=f"detector.{next(iter(knobs))} is"):
         TiledMTCNN(**knobs)
 
 

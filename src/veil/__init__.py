@@ -1,7 +1,7 @@
 """Veil: how much of a face must be repainted before nobody recognises the person, and what is lost by it.
 
-`veil.scores`, `veil.anonymize`, `veil.evaluate` and `veil.photos` do from Python what the command `veil` does; they are loaded when
-they are used.
+`veil.scores`, `veil.anonymize`, `veil.evaluate` and `veil.photos` do from Python what the command `veil` does; they
+are loaded when they are used.
 """
 
 from typing import TYPE_CHECKING, Any

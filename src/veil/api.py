@@ -17,7 +17,6 @@ from veil.evaluation.results import Results, read_results
 from veil.report.album import Summary
 from veil.tasks.anonymize import by_itself, made_set, scored
 from veil.tasks.evaluate import evaluate as run_evaluation
-from veil.tasks.photos import covered_album
 from veil.tasks.setup import Setup
 
 ATT = "att"  # the faces that install with Veil
@@ -96,6 +95,8 @@ def photos(input: str | Path | Sequence[str | Path], output: str | Path, **knobs
     command line refuses.
 
     """
+    from veil.tasks.photos import covered_album
+
     asked = [input] if isinstance(input, str | Path) else input
     turned = {"input": [str(name) for name in asked], "output": str(output), **knobs}
     with _reasons():

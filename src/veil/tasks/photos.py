@@ -17,7 +17,7 @@ from veil.albums.ledger import Ledger
 from veil.albums.worker import COVERS, REPAINT, Rules, Vectors, Worker
 from veil.anonymization.anonymizer import Masker, Masking
 from veil.config import Config
-from veil.data.faces import FaceSet
+from veil.data.faces import FaceSet, everybody
 from veil.data.photos import read_file
 from veil.errors import InputError
 from veil.faces.decode import Unreadable, read_photo
@@ -31,7 +31,6 @@ from veil.storage.fingerprint import unlike
 from veil.storage.locks import locked
 from veil.storage.progress import console
 from veil.tasks.judges import Judging
-from veil.tasks.verify import everybody
 from veil.tasks.whitebox import asking_masker
 
 REPORT = "veil-report"  # folder in the output
@@ -178,7 +177,7 @@ class Photos(Judging):
         limits = {name: limits[far] for name, limits in self.thresholds.items()}
         doubtful, sure = config.task["doubtful"], config.task["sure"]
         rules = Rules(masking, config.until, limits, config.tries, doubtful, sure, config.seed)
-        detector = instantiate(config.task["detector"])
+        detector = instantiate(config.detector)
         return Worker(detector, self.recognizers, self.own_masker, self.inpainter, rules, self.device)
 
     @functools.cached_property
