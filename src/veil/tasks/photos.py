@@ -125,6 +125,9 @@ class Photos(Judging):
             raise InputError(f"task.doubtful must be one of {(*COVERS, REPAINT)}, got {doubtful!r}")
         if not 0 <= sure <= 1:
             raise InputError(f"task.sure is a confidence, in [0, 1], got {sure}")
+        workers = config.task["workers"]
+        if workers is not None and workers < 1:
+            raise InputError(f"task.workers is how many processes engine=ray starts, null or at least 1, got {workers}")
         for knob, value, allowed in (
             ("surrogates", config.surrogates, {}),
             ("hide_at_far", config.hide_at_far, None),
@@ -216,4 +219,8 @@ class Photos(Judging):
 
     def engine(self, output: Path) -> Engine:
         """Where photos are worked on."""
+        if self.config.engine == "ray":
+            from veil.tasks.ray_engine import RayEngine
+
+            return RayEngine(self.config, output, self.config.task["workers"])
         return Local(lambda: self.worker, output, self.config.on_no_face)
