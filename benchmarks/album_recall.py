@@ -2,8 +2,8 @@
 
     python benchmarks/album_recall.py --photos 60
 
-Five faces a photo of 1600 x 1200 px: side and turn drawn, some cut by the edge, some behind another. A face is found where
-the middle of a detection lies within a quarter of its side of its own.
+Five faces a photo of 1600 x 1200 px: side and turn drawn, some cut by the edge, some behind another. A face is found
+where the middle of a detection lies within a quarter of its side of its own.
 """
 
 import argparse
