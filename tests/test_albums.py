@@ -15,7 +15,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from veil.albums.album import Agreed, Album, Local, Tell
-from veil.albums.files import Sources
+from veil.albums.files import Source, Sources
 from veil.albums.ledger import Ledger, from_json, to_json
 from veil.albums.people import People
 from veil.albums.targets import Targets, views_mean
@@ -355,6 +355,39 @@ def test_who_agreed_is_spared_and_a_stranger_is_not(
     agreed = Agreed([theirs.vectors], {"reads": 0.75})
     (line,) = run(begun, engine, agreed=agreed).values()
     assert [face["action"] for face in line["faces"]] == ["spared", "repaint"]
+
+
+@pytest.mark.parametrize("event", ["changed", "gone"])
+def test_a_file_that_changes_after_it_was_looked_at_is_not_written(
+    album: Callable[..., tuple[Album, Local, list[str]]], tmp_path: Path, event: str
+) -> None:
+    for name in ("a", "b"):
+        save(tmp_path / f"in/{name}.png", party((100, 100, 150)))
+    begun, engine, _ = album()
+    worker, changed = engine.worker(), []
+    cover = worker.cover
+
+    def meanwhile(content: bytes, plans: list[Plan]) -> object:
+        if not changed:  # while the first is covered, the second changes
+            changed.append(event)
+            (tmp_path / "in/b.png").unlink() if event == "gone" else save(tmp_path / "in/b.png", party((300, 50, 90)))
+        return cover(content, plans)
+
+    worker.cover = meanwhile
+    lines = run(begun, engine)
+    assert not (tmp_path / "out/b.png").exists()
+    assert "b.png" not in lines or lines["b.png"]["status"] == "unreadable"
+    if event == "changed":
+        assert run(*album()[:2])["b.png"]["status"] == "done"
+
+
+def test_what_was_seen_is_of_the_file_that_is_covered(tmp_path: Path) -> None:
+    save(tmp_path / "a.png", party((100, 100, 150)))
+    source = Source(tmp_path / "a.png", "a.png")
+    line = cover(Job(source, "of another", [], []), worker(), tmp_path / "out", "copy")
+    assert line["status"] == "unreadable"
+    assert "changed after it was looked at" in line["reason"]
+    assert not (tmp_path / "out").exists()
 
 
 def test_no_face(album: Callable[..., tuple[Album, Local, list[str]]], tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ class Job(NamedTuple):
     """A photo to be covered, and who each of its faces is."""
 
     source: Source
+    stamp: str  # of the file that was looked at
     plans: list[Plan]
     people: list[int | None]  # None: doubtful, nobody's
 
@@ -90,9 +91,11 @@ def look(source: Source, worker: Worker) -> Line:
 def cover(job: Job, worker: Worker, output: Path, on_no_face: str) -> Line:
     """Cover a photo's faces and write it; what was done. Of what cannot be covered nothing is written."""
     source = job.source
-    line: Line = {"name": source.name, "stamp": stamp(source.path), "faces": []}
+    line: Line = {"name": source.name, "stamp": job.stamp, "faces": []}
     try:
         content = read_photo(lambda: read_file(source.path))
+        if stamp(source.path) != job.stamp:  # its faces may be elsewhere now
+            raise Unreadable("changed after it was looked at: run the command again")
         if not job.plans and on_no_face == "skip":
             return line | {"status": SKIPPED, "reason": "no face found"}
         file, rows = worker.cover(content, job.plans) if job.plans else (without_metadata(content), [])
@@ -112,8 +115,11 @@ def without_metadata(content: bytes) -> Rewritten:
 
 
 def stamp(path: Path) -> str:
-    """Size and time of change: of a file with others, nothing is known."""
-    status = path.stat()
+    """Size and time of change: of a file with others, nothing is known. Empty for one that is gone."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ""
     return f"{status.st_size}-{status.st_mtime_ns}"
 
 
@@ -177,9 +183,9 @@ class Album:
     def _jobs(self, tell: "Tell", agreed: "Agreed") -> Iterator[Job]:
         """Two rounds: who is who, over all photos, then a job for each that is not covered."""
         people, keys, painted = People(tell.same), dict[int, str](), dict[int, str]()
-        for source, faces in self._seen():
+        for source, seen, faces in self._seen():
             who = [people.add(face.vectors) if face.confidence >= tell.sure else None for face in faces]
-            self.people.put({"name": source.name, "stamp": stamp(source.path), "people": who})
+            self.people.put({"name": source.name, "stamp": seen, "people": who})
             before = self._painted_from(source)
             for number, person in enumerate(who):
                 if person is not None:
@@ -187,8 +193,8 @@ class Album:
                     if number in before:
                         painted.setdefault(person, before[number])
         keys |= painted  # a person who was painted already has that face
-        for source, faces in self._seen():
-            named = self.people.get(source.name, stamp(source.path))
+        for source, seen, faces in self._seen():
+            named = self.people.get(source.name, seen)
             if named is not None and not self._finished(source):
                 plans = []
                 for number, (face, person) in enumerate(zip(faces, named["people"], strict=True)):
@@ -196,18 +202,20 @@ class Album:
                     key = keys[person] if told and tell.consistent else f"{source.name}#{number}"
                     others = people.others(person, face.vectors) if told else {}
                     plans.append(Plan(face, key, others, told and agreed.include(face)))
-                yield Job(source, plans, named["people"])
+                yield Job(source, seen, plans, named["people"])
 
     def _painted_from(self, source: Source) -> dict[int, str]:
         """From which keys the faces of a photo that is covered already were painted."""
         line = self.done.get(source.name, stamp(source.path))
         return {} if line is None else {number: face["seed_key"] for number, face in enumerate(line["faces"])}
 
-    def _seen(self) -> Iterator[tuple[Source, list[Sighting]]]:
+    def _seen(self) -> Iterator[tuple[Source, str, list[Sighting]]]:
+        """Each photo, the stamp of the file that was looked at, and its faces."""
         for source in self.sources:
-            line = self.looked.get(source.name, stamp(source.path))
+            seen = stamp(source.path)
+            line = self.looked.get(source.name, seen)
             if line is not None and line["error"] is None:
-                yield source, [from_json(face) for face in line["faces"]]
+                yield source, seen, [from_json(face) for face in line["faces"]]
 
 
 class Agreed:
