@@ -14,7 +14,7 @@ from numpy import ndarray
 from PIL import Image
 from torch.nn import functional as F
 
-from veil.albums.album import Agreed, Album, Local, Tell
+from veil.albums.album import Agreed, Album, Job, Local, Tell, cover
 from veil.albums.files import Source, Sources
 from veil.albums.ledger import Ledger, from_json, to_json
 from veil.albums.people import People
