@@ -19,10 +19,11 @@ from many_runs import make_runs
 from omegaconf import OmegaConf
 from sweep_task import BATCHES
 
+from veil.cli import flags_first
 from veil.errors import InputError
 from veil.evaluation.results import read_results
+from veil.search import reached
 from veil.storage.locks import locked
-from veil.sweep import reached
 
 Process = subprocess.Popen[str]
 
@@ -232,8 +233,8 @@ def test_the_objectives_that_are_shipped_fit_the_directions(tmp_path: Path) -> N
     process = start(tmp_path, "sweeper=optuna", "hydra.sweeper.n_trials=2", "seed=1,2")
     err = process.communicate()[1]
     assert "error: objectives" not in err
-    assert re.search(r"FAILED seed=\d+: folder must hold a finished run", err)  # naps have no figures
-    assert naps(tmp_path) != []
+    assert re.search(r"FAILED seed=\d: objectives must be figures, which this task measures none of, got", err)
+    assert len(naps(tmp_path)) == BATCHES  # the first run told it
 
 
 def test_a_sweeper_that_asks_for_other_than_the_objectives_is_refused(tmp_path: Path) -> None:
@@ -243,6 +244,68 @@ def test_a_sweeper_that_asks_for_other_than_the_objectives_is_refused(tmp_path: 
     assert process.returncode == 1
     assert "error: objectives must name one figure for each hydra.sweeper.direction, minimize, minimize; got" in err
     assert naps(tmp_path) == []
+
+
+SSIM = ("objectives=[utility/ssim]", "hydra.sweeper.direction=maximize")
+CHOICE = "ratio=interval(0.1,0.7)"
+
+
+def searched(outputs: Path, *asked: str) -> tuple[int, str, str]:
+    """`sweeper=optuna` over runs that take no time: exit code, what is said, what goes wrong."""
+    plugin("sweeper=optuna")
+    process = start(outputs, "sweeper=optuna", "task._target_=sweep_task.measure", *asked)
+    out, err = process.communicate()
+    return process.returncode, out, err
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ((*SSIM, CHOICE, "hydra.sweeper.n_trials=0"), "hydra.sweeper.n_trials must be at least 1, got 0"),
+        ((*SSIM, CHOICE, "hydra.sweeper.n_jobs=-1"), "hydra.sweeper.n_jobs must be at least 1, got -1"),
+        (
+            (*SSIM, CHOICE, "hydra.sweeper.max_failure_rate=0.3"),
+            "hydra.sweeper.max_failure_rate must be 1.0: .* got 0.3",
+        ),
+        ((*SSIM, "ratio=0.3"), "a sweeper that searches must have something to choose, such as .* got .*ratio=0.3"),
+        ((SSIM[0], "hydra.sweeper.direction=[up]", CHOICE), "hydra.sweeper.direction must list .* alone, got up"),
+        (("objectives=[]", "hydra.sweeper.direction=[]", CHOICE), r"objectives must name one figure .*; got \[\]"),
+        (("objectives=[utility/ssim,utility/ssim]", CHOICE), "objectives must be different figures, got"),
+        ((*SSIM, "ratio=interval(0.7,0.1)"), "hydra.sweeper or hydra.launcher: ValueError: The `low` value must be"),
+        (
+            (*SSIM, CHOICE, "hydra.sweeper.storage=sqlite:////nowhere/a.db"),
+            "OperationalError: .* unable to open database",
+        ),
+        ((*SSIM, "raito=interval(0.1,0.7)"), "raito is no knob of these choices: ratio"),
+    ],
+)
+def test_a_search_that_cannot_be_is_one_line(asked: tuple[str, ...], told: str, tmp_path: Path) -> None:
+    code, _, err = searched(tmp_path, *asked)
+    assert code == 1
+    assert re.fullmatch(f"error: .*{told}.*\n", err)
+    assert not (tmp_path / "measured").exists()
+
+
+def test_a_search_says_what_it_found_and_nothing_of_itself(tmp_path: Path) -> None:
+    """Runs that fail or lack the figure are left out; where none is left, that is told."""
+    few = (*SSIM, "hydra.sweeper.n_trials=2", f"hydra.sweeper.storage=sqlite:///{tmp_path / 'study.db'}")
+    code, out, err = searched(tmp_path, *few, CHOICE)
+    assert (code, err) == (0, "")
+    assert not re.search("HYDRA|alembic|study|Trial|Warning", out.replace("study.db", ""))
+    assert re.search(r"Best: .*optimization_results.yaml\n", out)
+    assert len((tmp_path / "measured").read_text().splitlines()) == 2
+    code, _, err = searched(tmp_path, *SSIM, "hydra.sweeper.n_trials=2", "ratio=interval(1.5,2.5)")
+    assert code == 1
+    first, second, none, *_ = err.splitlines()
+    assert first.startswith("FAILED ratio=")
+    assert second.startswith("FAILED ratio=")
+    assert none.startswith("error: hydra.sweeper or hydra.launcher: ValueError: No trials are completed yet.")
+    assert "2 of 2 runs failed:\n" in err
+
+
+def test_flags_may_stand_anywhere_in_a_command() -> None:
+    words = ["masker=saliency", "-m", "ratio=0.1,0.2", "--cfg", "job", "~attacks.linkage", "+a=-1"]
+    assert flags_first(words) == ["-m", "--cfg", "job", "masker=saliency", "ratio=0.1,0.2", "~attacks.linkage", "+a=-1"]
 
 
 @pytest.mark.parametrize(
