@@ -1,5 +1,6 @@
 """One run on several devices, here two processes on the CPU: what is found is what one device finds."""
 
+import errno
 import json
 import os
 import signal
@@ -59,6 +60,27 @@ def fail(config: Config, faces: FaceSet, take: Take) -> dict[str, float]:
 def die(config: Config, faces: FaceSet, take: Take) -> dict[str, float]:
     if "0" in faces.keys:
         os.kill(os.getpid(), signal.SIGKILL)
+    return find(config, faces, take)
+
+
+class Refused(OSError):
+    """As hubs have them: pickle cannot make it again."""
+
+    def __init__(self, message: str, *, response: int) -> None:
+        super().__init__(message)
+
+
+def ask_a_hub(config: Config, faces: FaceSet, take: Take) -> dict[str, float]:
+    raise Refused("401: the model is gated", response=401)
+
+
+def fill_the_disk(config: Config, faces: FaceSet, take: Take) -> dict[str, float]:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "results/1.png")
+
+
+def leave(config: Config, faces: FaceSet, take: Take) -> dict[str, float]:
+    if "0" in faces.keys:
+        sys.exit(0)
     return find(config, faces, take)
 
 
@@ -141,6 +163,9 @@ def test_each_face_is_done_once_by_one_of_two_processes(found: Callable[..., lis
     [
         (refuse, InputError, r"^a knob must be another, got this$"),
         (die, InputError, r"^trainer: the process of a device was killed by signal 9 .* goes on from there$"),
+        (leave, InputError, r"^trainer: the process of a device left its work with code 0; what is done is kept"),
+        (ask_a_hub, InputError, r"^401: the model is gated$"),
+        (fill_the_disk, OSError, r"^\[Errno 28\] No space left on device: 'results/1.png'$"),
         (fail, RuntimeError, r"^ZeroDivisionError: division by zero\n\nIn a device's process:\nTraceback"),
     ],
 )

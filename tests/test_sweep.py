@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -22,7 +24,7 @@ from sweep_task import BATCHES
 from veil.cli import flags_first
 from veil.errors import InputError
 from veil.evaluation.results import read_results
-from veil.search import reached
+from veil.search import reached, refuse_hopeless
 from veil.storage.locks import locked
 
 Process = subprocess.Popen[str]
@@ -232,7 +234,6 @@ def test_the_objectives_that_are_shipped_fit_the_directions(tmp_path: Path) -> N
     plugin("sweeper=optuna")
     process = start(tmp_path, "sweeper=optuna", "hydra.sweeper.n_trials=2", "seed=1,2")
     err = process.communicate()[1]
-    assert "error: objectives" not in err
     assert re.search(r"FAILED seed=\d: objectives must be figures, which this task measures none of, got", err)
     assert len(naps(tmp_path)) == BATCHES  # the first run told it
 
@@ -259,31 +260,27 @@ def searched(outputs: Path, *asked: str) -> tuple[int, str, str]:
 
 
 @pytest.mark.parametrize(
-    ("asked", "told"),
+    ("turned", "objectives", "told"),
     [
-        ((*SSIM, CHOICE, "hydra.sweeper.n_trials=0"), "hydra.sweeper.n_trials must be at least 1, got 0"),
-        ((*SSIM, CHOICE, "hydra.sweeper.n_jobs=-1"), "hydra.sweeper.n_jobs must be at least 1, got -1"),
-        (
-            (*SSIM, CHOICE, "hydra.sweeper.max_failure_rate=0.3"),
-            "hydra.sweeper.max_failure_rate must be 1.0: .* got 0.3",
-        ),
-        ((*SSIM, "ratio=0.3"), "a sweeper that searches must have something to choose, such as .* got .*ratio=0.3"),
-        ((SSIM[0], "hydra.sweeper.direction=[up]", CHOICE), "hydra.sweeper.direction must list .* alone, got up"),
-        (("objectives=[]", "hydra.sweeper.direction=[]", CHOICE), r"objectives must name one figure .*; got \[\]"),
-        (("objectives=[utility/ssim,utility/ssim]", CHOICE), "objectives must be different figures, got"),
-        ((*SSIM, "ratio=interval(0.7,0.1)"), "hydra.sweeper or hydra.launcher: ValueError: The `low` value must be"),
-        (
-            (*SSIM, CHOICE, "hydra.sweeper.storage=sqlite:////nowhere/a.db"),
-            "OperationalError: .* unable to open database",
-        ),
-        ((*SSIM, "raito=interval(0.1,0.7)"), "raito is no knob of these choices: ratio"),
+        ({"n_trials": 0}, ["a"], "hydra.sweeper.n_trials must be at least 1, got 0"),
+        ({"n_jobs": -1}, ["a"], "hydra.sweeper.n_jobs must be at least 1, got -1"),
+        ({"max_failure_rate": 0.3}, ["a"], r"hydra.sweeper.max_failure_rate must be 1\.0: .* got 0\.3"),
+        ({"direction": ["up"]}, ["a"], "hydra.sweeper.direction must list minimize and maximize alone, got up"),
+        ({"direction": []}, [], r"objectives must name one figure .*; got \[\]"),
+        ({"direction": ["minimize", "minimize"]}, ["a", "a"], "objectives must be different figures, got"),
+        ({}, ["a", "b"], "objectives must name one figure for each hydra.sweeper.direction, maximize; got"),
+        ({"chosen": "ratio=0.3"}, ["a"], "must have something to choose, such as .* got ratio=0.3"),
+        ({}, ["a"], ""),
+        ({"params": {"ratio": "interval(0.1,0.6)"}, "chosen": "seed=1"}, ["a"], ""),
+        ({"direction": None, "n_trials": 0}, [], ""),  # no sweeper that searches
     ],
 )
-def test_a_search_that_cannot_be_is_one_line(asked: tuple[str, ...], told: str, tmp_path: Path) -> None:
-    code, _, err = searched(tmp_path, *asked)
-    assert code == 1
-    assert re.fullmatch(f"error: .*{told}.*\n", err)
-    assert not (tmp_path / "measured").exists()
+def test_a_search_that_cannot_be_is_refused(turned: dict[str, Any], objectives: list[str], told: str) -> None:
+    sweeper = {"direction": "maximize", "n_trials": 20, "n_jobs": 1, "max_failure_rate": 1.0} | turned
+    task = [turned.get("chosen", CHOICE)]
+    config = OmegaConf.create({"objectives": objectives, "hydra": {"sweeper": sweeper, "overrides": {"task": task}}})
+    with pytest.raises(InputError, match=told) if told else nullcontext():
+        refuse_hopeless(config)
 
 
 def test_a_search_says_what_it_found_and_nothing_of_itself(tmp_path: Path) -> None:
@@ -294,6 +291,11 @@ def test_a_search_says_what_it_found_and_nothing_of_itself(tmp_path: Path) -> No
     assert not re.search("HYDRA|alembic|study|Trial|Warning", out.replace("study.db", ""))
     assert re.search(r"Best: .*optimization_results.yaml\n", out)
     assert len((tmp_path / "measured").read_text().splitlines()) == 2
+    assert searched(tmp_path, *SSIM, "ratio=interval(0.7,0.1)")[::2] == (
+        1,
+        "error: hydra.sweeper or hydra.launcher: ValueError: The `low` value must be smaller than or equal to the "
+        "`high` value (low=0.7, high=0.1). (HYDRA_FULL_ERROR=1 shows where)\n",
+    )
     code, _, err = searched(tmp_path, *SSIM, "hydra.sweeper.n_trials=2", "ratio=interval(1.5,2.5)")
     assert code == 1
     first, second, none, *_ = err.splitlines()
@@ -301,6 +303,27 @@ def test_a_search_says_what_it_found_and_nothing_of_itself(tmp_path: Path) -> No
     assert second.startswith("FAILED ratio=")
     assert none.startswith("error: hydra.sweeper or hydra.launcher: ValueError: No trials are completed yet.")
     assert "2 of 2 runs failed:\n" in err
+
+
+@pytest.mark.slow
+def test_a_search_that_was_killed_asks_for_the_same_runs_and_makes_what_is_missing(tmp_path: Path) -> None:
+    plugin("sweeper=optuna")
+    four = ("sweeper=optuna", "task._target_=sweep_task.measure", *SSIM, "hydra.sweeper.n_trials=4", CHOICE)
+    ratios = []
+    for outputs, killed in ((tmp_path / "killed", True), (tmp_path / "whole", False)):
+        measured = outputs / "measured"
+        process = start(outputs, *four)
+        while killed and not (measured.exists() and len(measured.read_text().splitlines()) > 1):
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.01)
+        if killed:
+            process.kill()
+            process.communicate()
+            process = start(outputs, *four)
+        assert "[4 done]" in process.communicate()[0]
+        ratios.append(measured.read_text().splitlines())
+    assert len(set(ratios[0])) == len(ratios[0]) == 4
+    assert sorted(ratios[0]) == sorted(ratios[1])
 
 
 def test_flags_may_stand_anywhere_in_a_command() -> None:

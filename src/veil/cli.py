@@ -56,7 +56,8 @@ def _exit_code() -> int:
             return _told(ended)
         except Exception as error:  # the last who can tell it
             stop_if_asked()
-            print(*([] if whole else _words(error)) or traceback.format_exception(error), sep="\n", file=sys.stderr)
+            words = ["".join(traceback.format_exception(error))] if whole else _words(error) or _own_trace(error)
+            print("\n".join(words).rstrip(), file=sys.stderr)
             return 1
     except Stopped as stopped:
         print("Stopped: what is done is kept, the same command goes on from there", file=sys.stderr)
@@ -82,6 +83,14 @@ def _words(error: Exception) -> list[str]:
     if Sweep.watch is not None:  # runs' own are told and kept: the sweeper's or launcher's, of what it was asked for
         return [f"error: hydra.sweeper or hydra.launcher: {cause(error)} ({WHOLE}=1 shows where)"]
     return []
+
+
+def _own_trace(error: Exception) -> list[str]:
+    """An error with its traceback from where Hydra's part ends."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code is not run.__wrapped__.__code__:
+        trace = trace.tb_next
+    return ["".join(traceback.format_exception(type(error), error, trace or error.__traceback__))]
 
 
 @hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")
