@@ -79,7 +79,8 @@ def _words(error: Exception) -> list[str]:
         name = text.removeprefix(NO_KNOB).partition("'")[0]
         return [f"error: {no_knob(name, sys.argv[1:])}"]
     if isinstance(error, CompactHydraException):
-        return [text, *([str(error.__cause__)] if isinstance(error.__cause__, OmegaConfBaseException) else [])]
+        why = str(error.__cause__) if isinstance(error.__cause__, OmegaConfBaseException) else ""
+        return [part for part in (text, why) if part]
     if Sweep.watch is not None:  # runs' own are told and kept: the sweeper's or launcher's, of what it was asked for
         return [f"error: hydra.sweeper or hydra.launcher: {cause(error)} ({WHOLE}=1 shows where)"]
     return []
