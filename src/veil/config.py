@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
+from difflib import SequenceMatcher
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
@@ -240,10 +240,14 @@ def no_knob(name: str, overrides: Iterable[str]) -> str:
 def _no_knob(name: str, cfg: DictConfig) -> str:
     groups = [path.name for path in conf_folder().iterdir() if path.is_dir()]
     knobs = [key for key in _keys(cfg) if not key.startswith("hydra.") or key.startswith(SWEEPS)]
-    knobs = list(dict.fromkeys([*groups, *knobs]))
-    last = {key: key.rpartition(".")[2] for key in knobs}
-    like = get_close_matches(name.rpartition(".")[2], set(last.values()))
-    near = get_close_matches(name, knobs) or [key for key in knobs if last[key] in like][:3]
+    last = name.rpartition(".")[2]
+
+    def likeness(key: str) -> float:
+        alike = SequenceMatcher(None, last, key.rpartition(".")[2]).ratio()
+        return max(SequenceMatcher(None, name, key).ratio(), 0.9 * alike)  # split.probes for probes
+
+    knobs = sorted(dict.fromkeys([*groups, *knobs]), key=likeness, reverse=True)
+    near = [key for key in knobs[:3] if likeness(key) > 0.6]
     told = f": {' or '.join(near)}?" if near else ""
     return f"{name} is no knob of these choices{told} (`veil --cfg job` shows them)"
 
