@@ -1,5 +1,6 @@
 """One run on several devices, here two processes on the CPU: what is found is what one device finds."""
 
+import errno
 import json
 import os
 import signal
@@ -19,9 +20,12 @@ from veil.data.faces import FaceSet
 from veil.errors import InputError
 from veil.storage.folders import Row, read_manifest
 from veil.storage.progress import Stages
+from veil.tasks.anonymize import anonymize
 from veil.tasks.devices import Take, alone, only, share, spread
 from veil.tasks.evaluate import evaluate
+from veil.tasks.finetune import finetune
 from veil.tasks.setup import devices_of
+from veil.tasks.train_inpainter import train_inpainter
 
 TWO = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
 CPUS = [torch.device("cpu")] * 2
@@ -59,6 +63,27 @@ def die(config: Config, faces: FaceSet, take: Take) -> dict[str, float]:
     return find(config, faces, take)
 
 
+class Refused(OSError):
+    """As hubs have them: pickle cannot make it again."""
+
+    def __init__(self, message: str, *, response: int) -> None:
+        super().__init__(message)
+
+
+def ask_a_hub(config: Config, faces: FaceSet, take: Take) -> dict[str, float]:
+    raise Refused("401: the model is gated", response=401)
+
+
+def fill_the_disk(config: Config, faces: FaceSet, take: Take) -> dict[str, float]:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "results/1.png")
+
+
+def leave(config: Config, faces: FaceSet, take: Take) -> dict[str, float]:
+    if "0" in faces.keys:
+        sys.exit(0)
+    return find(config, faces, take)
+
+
 @pytest.fixture
 def found(small_run: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Row]]:
     """The rows of some work on 7 faces in batches of 2."""
@@ -86,8 +111,27 @@ def test_which_devices_there_are(small_run: Callable[..., Config], monkeypatch: 
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     with pytest.raises(InputError, match=r"trainer.accelerator must be auto or cpu where .* no GPU, got gpu"):
         devices_of(small_run("trainer=ddp", "trainer.accelerator=gpu"))
-    with pytest.raises(InputError, match=r"trainer.devices must be at least 1, got 0"):
-        devices_of(small_run(*TWO, "trainer.devices=0"))
+    with pytest.raises(InputError, match=r"trainer.accelerator must be one of .*, got 'tpu'"):
+        devices_of(small_run("trainer=ddp", "trainer.accelerator=tpu"))
+    for wrong in (0, -2):
+        with pytest.raises(InputError, match=rf"trainer.devices must be at least 1, got {wrong}"):
+            devices_of(small_run(*TWO, f"trainer.devices={wrong}"))
+
+
+def test_several_processes_of_the_cpu_are_had_where_they_are_asked_for_alone(
+    small_run: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    four = ("trainer=ddp", "trainer.devices=4")
+    told = r"trainer.devices must be 1, or -1 for all, where torch finds no GPU, got 4; trainer.accelerator=cpu takes 4"
+    for task in (anonymize, evaluate, finetune, train_inpainter):
+        name = task.__module__.rpartition(".")[2]
+        with pytest.raises(InputError, match=told):
+            task(small_run(f"task={name}", *four))
+    assert devices_of(small_run(*four, "trainer.accelerator=cpu")) == [torch.device("cpu")] * 4
+    assert devices_of(small_run("trainer=ddp")) == [torch.device("cpu")]
 
 
 def test_a_process_sees_its_own_gpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,6 +163,9 @@ def test_each_face_is_done_once_by_one_of_two_processes(found: Callable[..., lis
     [
         (refuse, InputError, r"^a knob must be another, got this$"),
         (die, InputError, r"^trainer: the process of a device was killed by signal 9 .* goes on from there$"),
+        (leave, InputError, r"^trainer: the process of a device left its work with code 0; what is done is kept"),
+        (ask_a_hub, InputError, r"^401: the model is gated$"),
+        (fill_the_disk, OSError, r"^\[Errno 28\] No space left on device: 'results/1.png'$"),
         (fail, RuntimeError, r"^ZeroDivisionError: division by zero\n\nIn a device's process:\nTraceback"),
     ],
 )

@@ -16,7 +16,7 @@ from veil.tasks.evaluate import evaluate
 
 ROOT = Path(veil.__file__).parent
 ROOMS = (  # a module imports from its own room and from those below it
-    "cli sweep api",
+    "cli sweep search api",
     "tasks",
     "training",
     "report",

@@ -316,7 +316,8 @@ def run(*overrides: str, **kwargs: Any) -> subprocess.CompletedProcess[str]:
         ("ratio=25", "ratio is the share of the view to repaint, in (0, 1], got 25"),
         ("ratio=abc", "'abc' of type 'str' could not be converted to Float"),
         ("masker=nope", "Could not find 'masker/nope'"),
-        ("mask=saliency", "Key 'mask' not in 'Config'"),
+        ("mask=saliency", "error: mask is no knob of these choices: masker or "),
+        ("masker.draw=3", "error: masker.draw is no knob of these choices: masker.draws"),
     ],
 )
 def test_bad_input_is_one_clear_error_and_leaves_nothing(override: str, message: str, tmp_path: Path) -> None:

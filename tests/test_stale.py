@@ -1,9 +1,11 @@
 """Nothing stale is ever found again: photos, weights, code, folders and devices that changed."""
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +160,35 @@ def test_photos_that_change_while_they_are_read_are_read_again(
     assert read == [30, 31]
 
 
+def test_reading_ends_on_a_file_system_that_never_says_the_same(
+    small_run: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = list[int]()
+
+    def counted(*arguments: Any) -> Any:
+        found = enrol(*arguments)
+        read.append(len(found.gallery))
+        return found
+
+    monkeypatch.setattr("veil.tasks.prepare.enrol", counted)
+    times = count()
+    monkeypatch.setattr("veil.data.header.stamp", lambda _: [next(times)])
+    prepare(small_run(f"cache={tmp_path / 'cache'}"))
+    assert read == [18, 18]
+
+
+def test_photos_whose_time_alone_changed_are_the_same_data(
+    small_run: Configure, own: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = evaluate(small_run(*QUICK, f"data.root={own}"))
+    capsys.readouterr()
+    os.utime(own / "s1" / "1.pgm")
+    assert evaluate(small_run(*QUICK, f"data.root={own}")) == done
+    told = capsys.readouterr().out
+    assert f"{own / 's1' / '1.pgm'} has another time or size than when the data set was prepared" in told
+    assert "has changed" not in told
+
+
 def test_own_code_edited_after_it_was_read_is_refused_unless_only_its_words_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,6 +221,8 @@ def test_a_module_edited_after_it_was_loaded_is_refused(
     own = (*QUICK, "masker._target_=their_package.mine.mine", "~masker.cells", "~masker.centre_bias")
     first = set_folder(small_run(*own), "photos").path
     evaluate(small_run(*own))
+    os.utime(package / "mine.py")
+    evaluate(small_run(*own))  # the same code
     (package / "__init__.py").write_text("SIGN = -1.0\n")
     with pytest.raises(InputError, match=r"__init__\.py was edited after it was loaded: start Python anew"):
         evaluate(small_run(*own))

@@ -71,10 +71,13 @@ def test_one_process_makes_a_run(run: RunFolder, capsys: pytest.CaptureFixture[s
     assert re.fullmatch(rf"Waiting: process {os.getpid()} on .* since .* is making {run.path}\n", told)
 
 
-def test_a_full_disk_is_one_clear_error(run: RunFolder) -> None:
-    with pytest.raises(InputError, match=r"no space left .* what is done is kept"), run.writing():
-        raise OSError(errno.ENOSPC, "No space left on device")
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_one_clear_error(number: int, run: RunFolder) -> None:
+    with pytest.raises(InputError, match=r"no space left for .*partial; what is done is kept"), run.writing():
+        raise OSError(number, os.strerror(number))
     assert not run.complete
+    with pytest.raises(InputError, match=r"no space left for results/1\.png; what is done is kept"), run.claimed():
+        raise OSError(number, os.strerror(number), "results/1.png")
 
 
 def test_outputs_that_cannot_be_written_are_named(tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -19,10 +21,11 @@ from many_runs import make_runs
 from omegaconf import OmegaConf
 from sweep_task import BATCHES
 
+from veil.cli import flags_first
 from veil.errors import InputError
 from veil.evaluation.results import read_results
+from veil.search import reached, refuse_hopeless
 from veil.storage.locks import locked
-from veil.sweep import reached
 
 Process = subprocess.Popen[str]
 
@@ -231,9 +234,8 @@ def test_the_objectives_that_are_shipped_fit_the_directions(tmp_path: Path) -> N
     plugin("sweeper=optuna")
     process = start(tmp_path, "sweeper=optuna", "hydra.sweeper.n_trials=2", "seed=1,2")
     err = process.communicate()[1]
-    assert "error: objectives" not in err
-    assert re.search(r"FAILED seed=\d+: folder must hold a finished run", err)  # naps have no figures
-    assert naps(tmp_path) != []
+    assert re.search(r"FAILED seed=\d: objectives must be figures, which this task measures none of, got", err)
+    assert len(naps(tmp_path)) == BATCHES  # the first run told it
 
 
 def test_a_sweeper_that_asks_for_other_than_the_objectives_is_refused(tmp_path: Path) -> None:
@@ -243,6 +245,90 @@ def test_a_sweeper_that_asks_for_other_than_the_objectives_is_refused(tmp_path: 
     assert process.returncode == 1
     assert "error: objectives must name one figure for each hydra.sweeper.direction, minimize, minimize; got" in err
     assert naps(tmp_path) == []
+
+
+SSIM = ("objectives=[utility/ssim]", "hydra.sweeper.direction=maximize")
+CHOICE = "ratio=interval(0.1,0.7)"
+
+
+def searched(outputs: Path, *asked: str) -> tuple[int, str, str]:
+    """`sweeper=optuna` over runs that take no time: exit code, what is said, what goes wrong."""
+    plugin("sweeper=optuna")
+    process = start(outputs, "sweeper=optuna", "task._target_=sweep_task.measure", *asked)
+    out, err = process.communicate()
+    return process.returncode, out, err
+
+
+@pytest.mark.parametrize(
+    ("turned", "objectives", "told"),
+    [
+        ({"n_trials": 0}, ["a"], "hydra.sweeper.n_trials must be at least 1, got 0"),
+        ({"n_jobs": -1}, ["a"], "hydra.sweeper.n_jobs must be at least 1, got -1"),
+        ({"max_failure_rate": 0.3}, ["a"], r"hydra.sweeper.max_failure_rate must be 1\.0: .* got 0\.3"),
+        ({"direction": ["up"]}, ["a"], "hydra.sweeper.direction must list minimize and maximize alone, got up"),
+        ({"direction": []}, [], r"objectives must name one figure .*; got \[\]"),
+        ({"direction": ["minimize", "minimize"]}, ["a", "a"], "objectives must be different figures, got"),
+        ({}, ["a", "b"], "objectives must name one figure for each hydra.sweeper.direction, maximize; got"),
+        ({"chosen": "ratio=0.3"}, ["a"], "must have something to choose, such as .* got ratio=0.3"),
+        ({}, ["a"], ""),
+        ({"params": {"ratio": "interval(0.1,0.6)"}, "chosen": "seed=1"}, ["a"], ""),
+        ({"direction": None, "n_trials": 0}, [], ""),  # no sweeper that searches
+    ],
+)
+def test_a_search_that_cannot_be_is_refused(turned: dict[str, Any], objectives: list[str], told: str) -> None:
+    sweeper = {"direction": "maximize", "n_trials": 20, "n_jobs": 1, "max_failure_rate": 1.0} | turned
+    task = [turned.get("chosen", CHOICE)]
+    config = OmegaConf.create({"objectives": objectives, "hydra": {"sweeper": sweeper, "overrides": {"task": task}}})
+    with pytest.raises(InputError, match=told) if told else nullcontext():
+        refuse_hopeless(config)
+
+
+def test_a_search_says_what_it_found_and_nothing_of_itself(tmp_path: Path) -> None:
+    """Runs that fail or lack the figure are left out; where none is left, that is told."""
+    few = (*SSIM, "hydra.sweeper.n_trials=2", f"hydra.sweeper.storage=sqlite:///{tmp_path / 'study.db'}")
+    code, out, err = searched(tmp_path, *few, CHOICE)
+    assert (code, err) == (0, "")
+    assert not re.search("HYDRA|alembic|study|Trial|Warning", out.replace("study.db", ""))
+    assert re.search(r"Best: .*optimization_results.yaml\n", out)
+    assert len((tmp_path / "measured").read_text().splitlines()) == 2
+    assert searched(tmp_path, *SSIM, "ratio=interval(0.7,0.1)")[::2] == (
+        1,
+        "error: hydra.sweeper or hydra.launcher: ValueError: The `low` value must be smaller than or equal to the "
+        "`high` value (low=0.7, high=0.1). (HYDRA_FULL_ERROR=1 shows where)\n",
+    )
+    code, _, err = searched(tmp_path, *SSIM, "hydra.sweeper.n_trials=2", "ratio=interval(1.5,2.5)")
+    assert code == 1
+    first, second, none, *_ = err.splitlines()
+    assert first.startswith("FAILED ratio=")
+    assert second.startswith("FAILED ratio=")
+    assert none.startswith("error: hydra.sweeper or hydra.launcher: ValueError: No trials are completed yet.")
+    assert "2 of 2 runs failed:\n" in err
+
+
+@pytest.mark.slow
+def test_a_search_that_was_killed_asks_for_the_same_runs_and_makes_what_is_missing(tmp_path: Path) -> None:
+    plugin("sweeper=optuna")
+    four = ("sweeper=optuna", "task._target_=sweep_task.measure", *SSIM, "hydra.sweeper.n_trials=4", CHOICE)
+    ratios = []
+    for outputs, killed in ((tmp_path / "killed", True), (tmp_path / "whole", False)):
+        measured = outputs / "measured"
+        process = start(outputs, *four)
+        while killed and not (measured.exists() and len(measured.read_text().splitlines()) > 1):
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.01)
+        if killed:
+            process.kill()
+            process.communicate()
+            process = start(outputs, *four)
+        assert "[4 done]" in process.communicate()[0]
+        ratios.append(measured.read_text().splitlines())
+    assert len(set(ratios[0])) == len(ratios[0]) == 4
+    assert sorted(ratios[0]) == sorted(ratios[1])
+
+
+def test_flags_may_stand_anywhere_in_a_command() -> None:
+    words = ["masker=saliency", "-m", "ratio=0.1,0.2", "--cfg", "job", "~attacks.linkage", "+a=-1"]
+    assert flags_first(words) == ["-m", "--cfg", "job", "masker=saliency", "ratio=0.1,0.2", "~attacks.linkage", "+a=-1"]
 
 
 @pytest.mark.parametrize(

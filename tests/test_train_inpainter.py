@@ -1,6 +1,7 @@
 """`task=train_inpainter` from photos to a model that paints; killed, gone on with, and asked for the impossible."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -80,6 +81,8 @@ def test_a_run_goes_on_with_the_photos_and_weights_that_it_was_begun_with(settin
     fields = np.load(place / "fields.npy")
     (place / "fields.npy").unlink()
     train_inpainter(settings(*quick))  # are cut again
+    os.utime(squares / "person1" / "3.png")
+    train_inpainter(settings(*quick))  # the same photos
     Image.new("RGB", (50, 50)).save(squares / "person0" / "more.png")
     with pytest.raises(InputError, match=r"begun with photos="):
         train_inpainter(settings(*quick))

@@ -72,7 +72,8 @@ def test_no_attack_is_no_claim() -> None:
     sentence = said(share(DETECTED, 0.5), flags=1)
     assert "nobody was asked who it is: this run says nothing about privacy" in sentence
     assert "by chance" not in sentence
-    assert "1 flag is raised" in sentence
+    assert "1 kind of flag is raised: read it" in sentence
+    assert "1 kind of flag is raised" in said(share(DETECTED, 0.5), flags=3)  # of one kind
 
 
 def test_no_sentence_says_safe() -> None:

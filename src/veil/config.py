@@ -1,8 +1,9 @@
 """The schema that every run is checked against before anything loads."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from difflib import SequenceMatcher
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
@@ -13,6 +14,7 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import MissingConfigException
 from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError
@@ -39,6 +41,7 @@ RENAMED = {  # knobs and groups of earlier versions
     "keep": "protect",
     "minimal": "hide_at_far",
 }
+SWEEPS = ("hydra.sweeper.", "hydra.launcher.", "hydra.sweep.")  # of Hydra's own knobs, those that users turn
 VIEW_SIZE = 160  # px, `veil.types.VIEW * CROP`; a cell must be a whole number of pixels
 
 
@@ -228,13 +231,53 @@ def compose(*overrides: str, conf: str | Path | None = None, knobs: Mapping[str,
             try:
                 OmegaConf.update(task, name, value)
             except (ConfigAttributeError, ConfigKeyError) as error:
-                raise InputError(
-                    f"{name} is no knob of these choices (`veil --cfg job` shows them), got {value!r}"
-                ) from error
+                raise InputError(f"{_no_knob(name, cfg)}, got {value!r}") from error
         OmegaConf.set_struct(task, False)
         OmegaConf.set_readonly(task, False)
         del task["hydra"]
         return validate(task)
+
+
+def no_knob(name: str, overrides: Iterable[str]) -> str:
+    """What to say of an override that is none, with the knobs that are most like it.
+
+    Args:
+        overrides: of the same command.
+
+    """
+    groups = {path.name for path in conf_folder().iterdir()}
+    words = [override.partition("=") for override in overrides]
+    chosen = [f"{group}={option}" for group, _, option in words if group in groups and "," not in option]
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        try:
+            cfg = hydra_compose("config", overrides=chosen, return_hydra_config=True)
+        except MissingConfigException:  # an option of the user's own folder
+            cfg = hydra_compose("config", return_hydra_config=True)
+    return _no_knob(name, cfg)
+
+
+def _no_knob(name: str, cfg: DictConfig) -> str:
+    groups = [path.name for path in conf_folder().iterdir() if path.is_dir()]
+    knobs = [key for key in _keys(cfg) if not key.startswith("hydra.") or key.startswith(SWEEPS)]
+    last = name.rpartition(".")[2]
+
+    def likeness(key: str) -> float:
+        alike = SequenceMatcher(None, last, key.rpartition(".")[2]).ratio()
+        return max(SequenceMatcher(None, name, key).ratio(), 0.9 * alike)  # split.probes for probes
+
+    knobs = sorted(dict.fromkeys([*groups, *knobs]), key=likeness, reverse=True)
+    near = [key for key in knobs[:3] if likeness(key) > 0.6]
+    told = f": {' or '.join(near)}?" if near else ""
+    return f"{name} is no knob of these choices{told} (`veil --cfg job` shows them)"
+
+
+def _keys(node: DictConfig, path: str = "") -> Iterator[str]:
+    """Dotted names of a config's knobs and of what holds them."""
+    for key in map(str, node):
+        yield path + key
+        told = not OmegaConf.is_missing(node, key) and not OmegaConf.is_interpolation(node, key)
+        if told and isinstance(node[key], DictConfig):
+            yield from _keys(node[key], f"{path}{key}.")
 
 
 def validate(cfg: DictConfig) -> Config:

@@ -11,20 +11,18 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
-from hydra.types import RunMode
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig
 
 from veil.errors import InputError
+from veil.search import WrongObjectives, quiet_optuna, refuse_hopeless
 from veil.storage.fingerprint import digest
 from veil.storage.folders import ASKED, lock_file
 from veil.storage.locks import locked
@@ -36,60 +34,6 @@ LAST = 5  # runs by whose length the rest is estimated
 EVERY = 0.5  # seconds between two looks at the journal
 
 
-@dataclass(frozen=True)
-class Made:
-    """What a run gives to Hydra: its folder, and the numbers that an optimising sweeper reads."""
-
-    folder: str
-    objectives: Sequence[float]
-
-    def __iter__(self) -> Iterator[float]:
-        return iter(self.objectives)
-
-    def __float__(self) -> float:
-        (only,) = self.objectives
-        return only
-
-
-class WrongObjectives(InputError):
-    """No run of the sweep will have these figures, or all would be pushed the wrong way."""
-
-
-def reached(objectives: Sequence[str], folder: Path) -> list[float]:
-    """The values of these figures of an evaluation. Empty where no sweeper asks, and where one is absent, which is
-    told: the search goes on without this run.
-
-    Raises WrongObjectives for a name that no figure has, and one that the sweeper is to push the wrong way.
-    """
-    from veil.evaluation.results import read_results
-
-    ways = _directions(HydraConfig.get().sweeper)
-    if ways is None or HydraConfig.get().mode != RunMode.MULTIRUN:
-        return []
-    figures = read_results(folder).figures
-    for name, way in zip(objectives, ways, strict=True):
-        if name not in figures:
-            known = ", ".join(found for found, figure in figures.items() if figure.measure.prominence)
-            raise WrongObjectives(f"objectives must be names of figures of the run, such as {known}; got {name}")
-        right = {"higher": "maximize", "lower": "minimize"}.get(figures[name].measure.better, way)
-        if way != right:
-            raise WrongObjectives(f"hydra.sweeper.direction must be {right} for {name}, got {way}")
-    for name in objectives:
-        if figures[name].absent:
-            told = f"objectives: {name} is absent ({figures[name].absent}): the search goes on without this run"
-            print(told, file=sys.stderr)
-            return []
-    return [figures[name].value for name in objectives]
-
-
-def _directions(sweeper: DictConfig) -> list[str] | None:
-    """Which way each objective is better; None where the sweeper does not ask."""
-    ways = sweeper.get("direction")
-    if ways is None:
-        return None
-    return [getattr(way, "name", way) for way in (ways if isinstance(ways, ListConfig) else [ways])]
-
-
 class Sweep(Callback):
     """Tells the journal of each job, and a `Watch` of the whole."""
 
@@ -97,6 +41,7 @@ class Sweep(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Begin to watch."""
+        quiet_optuna(config)
         try:
             Sweep.watch = Watch(config)
         except InputError as error:
@@ -171,7 +116,7 @@ class Watch:
 
     def __init__(self, config: DictConfig) -> None:
         self.config, self.folder, self.planned = config, Path(config.hydra.sweep.dir), planned(config)
-        _refuse_other_than_objectives(config)
+        refuse_hopeless(config)
         self.started: dict[int, float] = {}
         self.ended: dict[int, dict[str, Any]] = {}  # in the order of their ends
         self._read, self._abreast, self._lock, self._over = 0, 1, threading.Lock(), threading.Event()
@@ -210,6 +155,9 @@ class Watch:
             except InputError as error:  # they are the same in all runs, say
                 print(f"{error}; here the headlines", file=sys.stderr)
                 summarise(measured, self.folder)
+        best = self.folder / "optimization_results.yaml"
+        if best.exists():
+            console.print(f"Best:     {best}", soft_wrap=True)
         failed = {number: job for number, job in sorted(self.ended.items()) if "error" in job}
         if failed:
             print(f"{len(failed)} of {self.total or len(self.ended)} runs failed:", file=sys.stderr)
@@ -269,16 +217,6 @@ class Watch:
 
     def _refuse(self, owner: str) -> None:
         raise InputError(f"hydra.sweep.dir: another sweep ({owner}) runs in {self.folder}")
-
-
-def _refuse_other_than_objectives(config: DictConfig) -> None:
-    """Raises InputError where the sweeper asks for other than `objectives` gives."""
-    ways = _directions(config.hydra.sweeper)
-    if ways is not None and len(ways) != len(config.objectives):
-        raise InputError(
-            f"objectives must name one figure for each hydra.sweeper.direction, {', '.join(ways)}; "
-            f"got {list(config.objectives)}"
-        )
 
 
 def duration(seconds: float) -> str:

@@ -41,7 +41,13 @@ class Header:
     @property
     def unchanged(self) -> bool:
         """Whether the data set is as it was when it was prepared, as far as the file system tells of its sources."""
-        return stamps([Path(source) for source in self.sources]) == self.sources
+        return not self.touched
+
+    @property
+    def touched(self) -> list[str]:
+        """Files and folders of which the file system says something else now; what they hold may be the same."""
+        now = stamps([Path(source) for source in self.sources])
+        return [source for source, told in self.sources.items() if now[source] != told]
 
     def write(self, folder: Path) -> None:
         """Write `split.json`."""

@@ -44,6 +44,11 @@ class Results:
     details: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def flag_kinds(self) -> list[str]:
+        """What is counted wherever flags are: three wide intervals are one kind. Their sentences may name a person."""
+        return sorted({flag.kind for flag in self.flags})
+
+    @property
     def held_out(self) -> set[str]:
         """Judges that took no part in making the masks."""
         return set(self.details.get("held_out", ()))

@@ -219,7 +219,7 @@ function drawFaces() {
       drawFaces();
     } }, "×");
     const figures = data.first.length ? `${words(one, state.x)}; ${words(one, state.y)}` : "";
-    const flags = one.flags.length ? ` ${one.flags.length} flag${one.flags.length > 1 ? "s" : ""}.` : "";
+    const flags = one.flags.length ? ` ${one.flags.length} kind${one.flags.length > 1 ? "s" : ""} of flag.` : "";
     const head = make("header", {}, make("h3", {}, nameOf(one)), make("p", { title: `${one.flags.join(", ")}\n${one.runs.join("\n")}` }, `${figures}.${flags}`), drop);
     const strip = faces && faces.strips
       ? make("div", { class: "strip", style: `--people: ${faces.who.length}` }, ...faces.who.map((_, place) => tile(faces, place, one)))

@@ -44,11 +44,11 @@ def publish(logger: Logger, run: RunFolder) -> None:
     results = read_results(run.path)
     figures = {name: figure.interval._asdict() for name, figure in results.measured.items()}
     ratio = {"ratio": run.config["ratio"]} if run.config.get("ratio") else {}  # across, in W&B's curves
-    logger.log_metrics(flat(figures) | ratio | {"flags": len(results.flags)})
+    logger.log_metrics(flat(figures) | ratio | {"flags": len(results.flag_kinds)})
     if isinstance(logger, VeilWandb):
         log_pictures(logger, run.path)
         log_faces(logger, run.path, results)
-        logger.experiment.summary["flag_kinds"] = [flag.kind for flag in results.flags]  # a sentence may name a person
+        logger.experiment.summary["flag_kinds"] = results.flag_kinds
         _log_confusions(logger, run)
         log_artifacts(logger, run, results)
 

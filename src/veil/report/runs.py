@@ -84,8 +84,8 @@ class Candidate:
 
     @property
     def flags(self) -> list[str]:
-        """Kinds of flag that any of its runs raised. Their sentences may name a person."""
-        return sorted({flag.kind for run in self.runs for flag in run.results.flags})
+        """Kinds of flag that any of its runs raised."""
+        return sorted({kind for run in self.runs for kind in run.results.flag_kinds})
 
 
 def find_runs(folders: Iterable[Path]) -> list[Path]:

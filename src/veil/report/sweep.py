@@ -138,7 +138,7 @@ def _table(found: Sequence[Candidate], best: Frontier | None) -> Table:
     names = ["\n".join(part for part in (figure.subject, figure.measure.name) if part) for figure in shown]
     left = len(found) - len(lines)
     caption = f"and {left} others: summary.csv" if left else None
-    table = Table(*settings, *seeds, *names, "flags", caption=caption)
+    table = Table(*settings, *seeds, *names, "kinds of\nflag", caption=caption)
     for one in lines:
         cells = [_cell(one.measured.get(figure.name)) for figure in shown]
         own = [setting_text(one.settings.get(name)) for name in settings] + [str(len(one.runs))] * len(seeds)

@@ -48,9 +48,9 @@ def verdict(results: Results, config: Mapping[str, Any]) -> str:
         f"With {percent(coverage)} of the view repainted, {found}." if coverage else f"Of these pictures: {found}."
     ]
     parts += [f"This rests on {attack.name}."] if attack else []
-    count = len(results.flags)
+    count = len(results.flag_kinds)
     if count:
-        raised = "1 flag is raised: read it" if count == 1 else f"{count} flags are raised: read them"
+        raised = "1 kind of flag is raised: read it" if count == 1 else f"{count} kinds of flag are raised: read them"
         notes.append(f"{raised} before quoting this.")
     return " ".join([*parts, *notes, "An attack that was not tried may do better."])
 

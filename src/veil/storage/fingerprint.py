@@ -38,7 +38,7 @@ FILES = frozenset(("checkpoint", "file", "weights"))  # settings that may name a
 PEOPLE = "training_people.txt"  # `veil.data.known`
 PACKAGE = Path(__file__).parents[1]  # Veil's own folder
 BLOCK = 2**22  # bytes
-LOADED: dict[Path, list[int]] = {}  # what the file system said of users' modules before they were loaded
+LOADED: dict[Path, str] = {}  # users' modules as they were read before they were loaded
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -207,13 +207,13 @@ def _collect(module: str, found: dict[str, str]) -> None:
         return
     if path.is_relative_to(PACKAGE):
         for name, (source, read, syntax) in _veils(module).items():
-            if stamp(source) != read and _syntax(source, stamp(source)[1]) != syntax:
+            if stamp(source) != read and _syntax(source, tuple(stamp(source))) != syntax:
                 raise InputError(f"{source} was edited after it was read: start Python anew")
             found[name] = syntax
         return
-    found[module] = _syntax(path, stamp(path)[1])
+    found[module] = _syntax(path, tuple(stamp(path)))
     if _is_own(path):
-        _refuse_edited(module, path)
+        _refuse_edited(module, path, found[module])
         if "." in module:  # Python runs a package's `__init__` first
             _collect(module.rpartition(".")[0], found)
         for imported in _imports(module, path, stamp(path)[1]):
@@ -229,14 +229,15 @@ def _veils(module: str) -> dict[str, tuple[Path, list[int], str]]:
         path = _source(name)
         if name not in found and not name.startswith(SILENT) and path is not None:
             read = stamp(path)
-            found[name] = path, read, _syntax(path, read[1])
+            found[name] = path, read, _syntax(path, tuple(read))
             todo += _imports(name, path, read[1])
     return found
 
 
-def _refuse_edited(module: str, path: Path) -> None:
-    """Raise InputError for a user's module that was edited after this process loaded it: what runs is not on disk."""
-    now = stamp(path)
+def _refuse_edited(module: str, path: Path, now: str) -> None:
+    """Raise InputError for a user's module that says something else than when this process loaded it: what runs is not
+    on disk.
+    """
     if module not in sys.modules:
         LOADED[path] = now
     elif LOADED.setdefault(path, now) != now:
@@ -284,7 +285,7 @@ def _found(name: str) -> tuple[str, Path | None]:
 
 
 @functools.cache
-def _syntax(path: Path, changed: int) -> str:
+def _syntax(path: Path, changed: tuple[int, ...]) -> str:
     """Digest of a file's syntax tree without docstrings."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):

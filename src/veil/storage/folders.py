@@ -84,14 +84,14 @@ class RunFolder:
     def claimed(self) -> Iterator[None]:
         """Be the only process that makes this run while inside; wait, and say so, while another one is.
 
-        Raises InputError when the folder cannot be written.
+        Raises InputError when the folder cannot be written, or the disk is full; what was written is kept.
         """
 
         def say(owner: str) -> None:
             console.print(f"Waiting: {owner} is making {self.path}", soft_wrap=True)
 
         path = lock_file(self.outputs, "-".join(self.path.relative_to(self.outputs).parts))
-        with locked(path, say, self.knob):
+        with locked(path, say, self.knob), self._roomy():
             yield
 
     @contextmanager
@@ -100,7 +100,7 @@ class RunFolder:
 
         Raises InputError when the disk is full. What was written is kept for the next try.
         """
-        try:
+        with self._roomy():
             self.partial.mkdir(parents=True, exist_ok=True)
             if self.config:
                 (self.partial / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(dict(self.config))))
@@ -109,12 +109,17 @@ class RunFolder:
             yield self.partial
             self._journal.unlink(missing_ok=True)
             self.partial.rename(self.path)
+
+    @contextmanager
+    def _roomy(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
-            if error.errno != errno.ENOSPC:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             raise InputError(
-                f"{self.knob}: no space left for {self.partial}; what is done is kept: make room and run the same "
-                "command again"
+                f"{self.knob}: no space left for {error.filename or self.partial}; what is done is kept: make room and "
+                "run the same command again"
             ) from error
 
     def rows(self) -> list[Row]:

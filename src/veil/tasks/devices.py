@@ -130,19 +130,19 @@ def _listen(
     workers: dict[Connection, subprocess.Popen[bytes]], take: Take, advance: Callable[[int], None]
 ) -> list[dict[str, float]]:
     """Take what workers find until all have ended; gives the seconds of each, or raises why one has failed."""
-    found: list[dict[str, float]] = []
+    found: dict[Connection, dict[str, float]] = {}
     reason: BaseException | None = None
     told = False
     while workers:
         done = 0
         for pipe in wait(list(workers), LOOK):
             assert isinstance(pipe, Connection)
-            message = _message(workers, pipe)
+            message = _message(workers, pipe, may_end=told or pipe in found)
             if isinstance(message, list):
                 take(message)
                 done += len(message)
             elif isinstance(message, dict):
-                found.append(message)
+                found[pipe] = message
             else:
                 reason = reason or message
         if reason is None:
@@ -157,25 +157,24 @@ def _listen(
                     pipe.send(STOP)
     if reason is not None:
         raise reason
-    return found
+    return list(found.values())
 
 
 def _message(
-    workers: dict[Connection, subprocess.Popen[bytes]], pipe: Connection
+    workers: dict[Connection, subprocess.Popen[bytes]], pipe: Connection, may_end: bool
 ) -> list[Row] | dict[str, float] | Exception | None:
     """What a worker says: rows, at its end the seconds of its stages, or what it has raised. Of one that has ended and
-    is taken off the list, None, or how it was killed.
+    is taken off the list, None, or how it was killed or left its work.
     """
     try:
         return pipe.recv()
     except (EOFError, OSError):
         code = workers.pop(pipe).wait()
-    if code == 0:
+    if code == 0 and may_end:
         return None
-    how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
+    how = f"was killed by signal {-code} (for want of memory, say)" if code < 0 else f"left its work with code {code}"
     return InputError(
-        f"trainer: the process of a device {how} (for want of memory, say); what is done is kept, the same command "
-        "goes on from there"
+        f"trainer: the process of a device {how}; what is done is kept, the same command goes on from there"
     )
 
 
@@ -184,6 +183,13 @@ def _end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(LOOK)
     os._exit(1)
+
+
+def _plain(error: InputError | OSError) -> InputError | OSError:
+    """The same of a class that every process can read: some packages' take more than what pickle keeps of them."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return OSError(error.errno, error.strerror, error.filename)
+    return InputError(str(error))
 
 
 def serve(handle: int) -> None:
@@ -212,7 +218,7 @@ def serve(handle: int) -> None:
             torch.set_num_threads(threads)
             pipe.send(work(config, faces, send))
         except (InputError, OSError) as error:  # the user's to mend
-            pipe.send(error)
+            pipe.send(_plain(error))
         except Exception as error:  # raised again where the run is, with its traceback: not every error pickles
             where = "".join(traceback.format_exception(error))
             pipe.send(RuntimeError(f"{type(error).__name__}: {error}\n\nIn a device's process:\n{where}"))

@@ -29,6 +29,7 @@ from veil.tasks.fit import fit, fit_head, is_helper, new_trainer, quiet_lightnin
 from veil.tasks.head import write_fitted
 from veil.tasks.prepare import prepared
 from veil.tasks.publish import log_found, tracked
+from veil.tasks.setup import kind_of_devices
 from veil.tasks.whitebox import fitted_head
 from veil.training.clear import clear_figures, confusions, held_out_figures, nearest_figure
 from veil.training.features import TrainedPart, trained_part
@@ -72,6 +73,7 @@ def read_recipe(task: dict[str, Any]) -> TrunkFitting:
 
 
 def _make(config: Config, recipe: TrunkFitting, run: RunFolder, enrolment: Enrolment, stages: Stages) -> None:
+    kind_of_devices(config)
     with stages.clock("set-up"):
         quiet_lightning()
         recognizer = instantiate(config.recognizer)

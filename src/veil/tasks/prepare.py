@@ -85,15 +85,20 @@ def _embedding(config: Config, stages: Stages) -> Embed:
 
 
 def _read(config: Config, stages: Stages) -> tuple[Enrolment, Stamps]:
-    """The data set, and what the file system said of it before and after it was read: the same, or it is read anew."""
+    """The data set, and what the file system said of it before and after it was read: the same, or it is read anew. On
+    file systems that never say the same, until it was read twice alike.
+    """
+    sums = set[str]()
     while True:
         photos = instantiate(config.data)
         before = stamps(photos.sources)
         knobs = config.split.gallery, config.seed, config.cache, stages, config.on_error
         enrolment = enrol(photos, *knobs, _embedding(config, stages))
         again = instantiate(config.data)
-        if (list(again.keys), stamps(again.sources)) == (list(photos.keys), before):
+        alike = checksum(enrolment) in sums
+        if list(again.keys) == list(photos.keys) and (alike or stamps(again.sources) == before):
             return enrolment, before
+        sums = {checksum(enrolment)}
         console.print("The data set has changed while it was read: reading it again")
 
 
@@ -120,7 +125,9 @@ def prepared(config: Config, stages: Stages) -> Enrolment:
     with run.claimed():
         join(config.cache)
         if run.complete and not read_header(run.path).unchanged:
-            console.print("The data set has changed since it was prepared: preparing it again")
+            first, *others = read_header(run.path).touched
+            told = f"{escape(first)}{f' and {len(others)} others have' if others else ' has'} another time or size"
+            console.print(f"{told} than when the data set was prepared: reading it again", soft_wrap=True)
             run.discard()
         enrolment = _made(config, run, stages)
         missing = [crop for part in (enrolment.gallery, enrolment.probes) for crop in part.crops if not used(crop)]

@@ -26,6 +26,8 @@ from veil.tasks.prepare import prepared
 from veil.tasks.whitebox import asking_masker, asks_in_bfloat16, enrolled_whitebox, fit_classical
 from veil.types import Inpainter
 
+ACCELERATORS = ("auto", "cpu", "cuda", "gpu", "mps")
+
 
 class Setup:
     """A run's data, recognisers and device."""
@@ -117,18 +119,34 @@ class Setup:
 
 def devices_of(config: Config) -> list[torch.device]:
     """The devices of `trainer=`: one, or with trainer=ddp as many as it says. Raises InputError for others."""
-    trainer, count = config.trainer, device_count(config.trainer)
-    accelerator, asked = trainer["accelerator"], trainer["devices"]
-    kind = device_kind(accelerator)
-    if accelerator in ("gpu", "cuda") and not torch.cuda.device_count():
-        raise InputError(f"trainer.accelerator must be auto or cpu where torch finds no GPU, got {accelerator}")
-    if count != 1 and not str(trainer.get("strategy")).startswith("ddp"):
+    asked, count = config.trainer["devices"], device_count(config.trainer)
+    if count != 1 and not str(config.trainer.get("strategy")).startswith("ddp"):
         raise InputError(
             f"trainer.devices must be 1 where faces are anonymised and evaluated, got {asked}; trainer=ddp spreads "
             "them over several devices, launcher=joblib has a sweep's runs go side by side"
         )
-    there = {"cuda": torch.cuda.device_count(), "cpu": None}.get(kind, 1)
-    if not count or count < 1 or (there is not None and count > there):
+    kind = kind_of_devices(config)
+    return [torch.device(kind) if kind == "cpu" else torch.device(kind, index) for index in range(count)]
+
+
+def kind_of_devices(config: Config) -> str:
+    """The kind of the devices that `trainer=` asks for, `cuda` say.
+
+    Raises InputError where there are fewer. As many processes of the CPU as one likes, but only where it was asked for.
+    """
+    accelerator, asked, count = config.trainer["accelerator"], config.trainer["devices"], device_count(config.trainer)
+    if accelerator not in ACCELERATORS:
+        raise InputError(f"trainer.accelerator must be one of {ACCELERATORS}, got {accelerator!r}")
+    kind, gpus = device_kind(accelerator), torch.cuda.device_count()
+    if accelerator in ("gpu", "cuda") and not gpus:
+        raise InputError(f"trainer.accelerator must be auto or cpu where torch finds no GPU, got {accelerator}")
+    if kind == "cpu" and accelerator != "cpu" and count > 1:
+        raise InputError(
+            f"trainer.devices must be 1, or -1 for all, where torch finds no GPU, got {asked}; "
+            f"trainer.accelerator=cpu takes {asked} processes of the CPU"
+        )
+    there = {"cuda": gpus, "cpu": None}.get(kind, 1)
+    if count < 1 or (there is not None and count > there):
         allowed = "at least 1" if there is None else f"in [1, {there}], the devices there are, or -1 for all"
         raise InputError(f"trainer.devices must be {allowed}, got {asked}")
-    return [torch.device(kind) if kind == "cpu" else torch.device(kind, index) for index in range(count)]
+    return kind

@@ -1,6 +1,5 @@
 """Train the small face inpainter: an autoencoder, a diffusion model in its latents, then an adversary that sharpens."""
 
-import hashlib
 import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -19,7 +18,6 @@ from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.loggers import CSVLogger, Logger
 
 from veil.config import Config
-from veil.data.header import stamps
 from veil.data.known import read_people
 from veil.data.photos import Photos
 from veil.errors import InputError
@@ -31,9 +29,10 @@ from veil.storage.folders import RunFolder
 from veil.storage.networks import weights_of
 from veil.storage.packages import packaged_model
 from veil.storage.progress import console
-from veil.tasks.fields import cut_fields
+from veil.tasks.fields import cut_fields, identity
 from veil.tasks.fit import is_helper, new_trainer, quiet_lightning
 from veil.tasks.publish import tracked
+from veil.tasks.setup import kind_of_devices
 from veil.training.adversary import ADVERSARY_SHAPES, AdversarialTraining
 from veil.training.autoencoder import AutoencoderTraining, StemFeatures, new_autoencoder, whiten
 from veil.training.callbacks import Average, Keep, Pace, SampleGrid
@@ -82,6 +81,7 @@ def train_inpainter(config: Config) -> Path:
     other photos or from other weights.
     """
     recipe = Recipe(**{name: value for name, value in config.task.items() if not name.startswith("_")})
+    kind_of_devices(config)
     _refuse_several_clocks(config, recipe)
     run = Run(config, recipe, Path(config.outputs, "train_inpainter", config.choices.data))
     run.folder.mkdir(parents=True, exist_ok=True)
@@ -132,29 +132,27 @@ def _begin(run: Run, photos: Photos, autoencoder: AutoencoderKL, unet: UNet2DCon
     Raises InputError where it was not, or where a run of an earlier version left no `begun.json`.
     """
     path, advice = run.folder / "begun.json", "give another outputs=, or remove that folder"
-    decided = _decided(run, photos, autoencoder, unet)
-    if path.exists():
-        begun = json.loads(path.read_text())
+    begun = json.loads(path.read_text()) if path.exists() else {}
+    decided = _decided(run, autoencoder, unet) | identity(photos, begun)
+    if begun:
         for name, value in decided.items():
-            if begun.get(name) != value:
+            if name != "stamps" and begun.get(name) != value:
                 reason = f"{run.folder} holds a run that was begun with {name}={begun.get(name)}, got {value}"
                 raise InputError(f"{reason}; {advice}")
     elif [*run.folder.glob("*/last.ckpt"), *run.folder.glob("fields-*.npy")]:
         raise InputError(f"{run.folder} holds a run that does not say what it was begun with; {advice}")
-    if not (path.exists() and run.fields.exists()):
+    if not (begun and run.fields.exists()):
         cut_fields(run.config, photos, run.recipe.aligned, run.fields, run.recipe.size)
     run.rows = split_fields(run.fields, run.recipe.held_out, run.config.seed)
-    if not path.exists():
+    if begun != decided:
         with whole(path) as partial:
             partial.write_text(json.dumps(decided, indent=2))
 
 
-def _decided(run: Run, photos: Photos, autoencoder: AutoencoderKL, unet: UNet2DConditionModel) -> dict[str, Any]:
-    """What a run is begun with, as JSON has it; photos by size and time of change, warm-started weights by content."""
-    sources = json.dumps(stamps(photos.sources)).encode()
+def _decided(run: Run, autoencoder: AutoencoderKL, unet: UNet2DConditionModel) -> dict[str, Any]:
+    """What a run is begun with beside its photos, as JSON has it; warm-started weights by content."""
     decided = {f"task.{name}": getattr(run.recipe, name) for name in DECIDED}
     decided |= {"seed": run.config.seed, "data": run.config.data, "alignment": alignment().decode()}
-    decided["photos"] = hashlib.blake2b(sources, digest_size=16).hexdigest()
     if run.recipe.warm_start is not None:
         warm = [autoencoder] if run.recipe.new_unet else [autoencoder, unet]
         decided["weights"] = [weights_of(network) for network in warm]

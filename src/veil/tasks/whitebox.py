@@ -15,6 +15,7 @@ from veil.data.faces import Enrolment, FaceSet, pictures
 from veil.data.splitfile import checksum
 from veil.errors import InputError
 from veil.maskers.cached import CachedScores
+from veil.maskers.checked import checked
 from veil.recognizers.checkpoint import Checkpoint, read_checkpoint, refuse_another_split
 from veil.recognizers.embed import Clear, Embedder
 from veil.recognizers.whitebox import WhiteBox, centroid_classifier, person_means, threshold
@@ -103,6 +104,7 @@ def asking_masker(config: Config, inpainter: Callable[[], Inpainter], others: Ca
     mixed = asks_in_bfloat16(config)
 
     def kept(masker: Masker, own: Any, **others: Any) -> Masker:
+        masker = checked(masker, f"masker={config.choices.masker}: {own['_target_']}")
         if not config.cache_scores:
             return masker
         everything = {"masker": settings(own, config.cache), "mixed": mixed, **others}
