@@ -141,7 +141,7 @@ def album_parts(config: Config, data: str) -> dict[str, Any]:
 
     """
     knobs = ("ratio", "raggedness", "cells", "protect", "until", "tries", "consistent", "on_no_face")
-    task = {name: config.task[name] for name in ("doubtful", "sure", "detector")}
+    task = {name: config.task[name] for name in ("doubtful", "sure", "detector", "video")}
     return {
         "data": data,
         **{knob: getattr(config, knob) for knob in knobs},
@@ -162,6 +162,7 @@ def looks_folder(config: Config, inputs: Sequence[str]) -> Path:
     parts = {
         "inputs": list(inputs),
         "detector": settings(config.task["detector"], config.cache),
+        "video": {name: config.task["video"][name] for name in ("every", "bridge")},
         **_settings(config, "recognizer", "judges"),
         **_common(config, "veil.albums.worker"),
     }

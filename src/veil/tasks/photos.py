@@ -14,13 +14,15 @@ from torch import nn
 from veil.albums.album import Agreed, Album, Engine, Local, Tell
 from veil.albums.files import Sources
 from veil.albums.ledger import Ledger
+from veil.albums.tracks import Clips
 from veil.albums.worker import COVERS, REPAINT, Rules, Vectors, Worker
 from veil.anonymization.anonymizer import Masker, Masking
 from veil.config import Config
 from veil.data.faces import FaceSet
-from veil.data.photos import read_file
+from veil.data.photos import SUFFIXES, read_file
 from veil.errors import InputError
 from veil.faces.decode import Unreadable, read_photo
+from veil.faces.frames import VIDEOS
 from veil.metrics.pairs import all_pairs
 from veil.metrics.verification import strangers_of
 from veil.report.album import Summary, write_album
@@ -54,7 +56,7 @@ def photos(config: Config) -> Path:
 def covered_album(config: Config) -> Summary:
     """The album, covered; what is covered already stays as it is. Raises InputError for what cannot be begun."""
     setup, output = Photos(config), _output(config)
-    sources = Sources(setup.asked, output)
+    sources = Sources(setup.asked, output, frozenset(SUFFIXES) | VIDEOS)
     with locked(output / REPORT / ".lock", _say, knob="output"):
         _begin(output / REPORT, album_parts(config, setup.data))
         join(config.cache)
@@ -126,6 +128,7 @@ class Photos(Judging):
             raise InputError(f"task.doubtful must be one of {(*COVERS, REPAINT)}, got {doubtful!r}")
         if not 0 <= sure <= 1:
             raise InputError(f"task.sure is a confidence, in [0, 1], got {sure}")
+        Clips(**config.task["video"])  # raises for what it cannot be
         for knob, value, allowed in (
             ("surrogates", config.surrogates, {}),
             ("hide_at_far", config.hide_at_far, None),
@@ -177,7 +180,8 @@ class Photos(Judging):
         far = config.until or ONE_PERSON
         limits = {name: limits[far] for name, limits in self.thresholds.items()}
         doubtful, sure = config.task["doubtful"], config.task["sure"]
-        rules = Rules(masking, config.until, limits, config.tries, doubtful, sure, config.seed)
+        clips = Clips(**config.task["video"], batch=config.batch_size)
+        rules = Rules(masking, config.until, limits, config.tries, doubtful, sure, config.seed, clips)
         detector = instantiate(config.task["detector"])
         return Worker(detector, self.recognizers, self.own_masker, self.inpainter, rules, self.device)
 
