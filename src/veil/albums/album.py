@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -47,6 +47,7 @@ class Tell(NamedTuple):
     consistent: bool
 
 
+@runtime_checkable
 class Engine(Protocol):
     """Where photos are worked on: here, or in many processes. Lines come as photos are done."""
 

@@ -24,7 +24,8 @@ STEADY = 9  # frames over which places are smoothed (a parabola's fit, Savitzky 
 SPEED = 5  # frames of which a face's speed is measured
 SAMPLES = 8  # crops of a track are kept, at most: masks are made of them
 THUMB = (32, 18)  # px
-UNLIKE, CHANGE = 0.4, 0.04  # correlation, and mean change in [0, 1], of the pictures before and after a cut
+# Of the pictures before and after a cut: their correlation, the change of a pixel in [0, 1], and how many change so much
+UNLIKE, CHANGE, EVERYWHERE = 0.4, 0.06, 0.6
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,8 @@ class Tracker:
             for column, track in enumerate(self._open):
                 worth[row, column] = self._worth(number, one, track)
         rows, columns = linear_sum_assignment(worth, maximize=True)
-        return {row: self._open[column] for row, column in zip(rows, columns, strict=True) if worth[row, column] > 0}
+        pairs = zip(rows.tolist(), columns.tolist(), strict=True)
+        return {row: self._open[column] for row, column in pairs if worth[row, column] > 0}
 
     def _worth(self, number: int, one: Seen, track: Following) -> float:
         """Overlap and likeness, above 0 where the detection may be the track's."""
@@ -209,10 +211,12 @@ def _track(one: Following, end: int) -> Track:
 
 
 def _differ(before: Float[ndarray, "h w"], after: Float[ndarray, "h w"]) -> bool:
-    """Whether two pictures are of two scenes: they hardly go together, as they would in a flash."""
+    """Whether two pictures are of two scenes: nearly all is different, as where somebody walks before the camera it is
+    not, and they hardly go together, as in a flash they do.
+    """
     one, other = before - before.mean(), after - after.mean()
     together = (one * other).sum() / max(np.linalg.norm(one) * np.linalg.norm(other), 1e-6)
-    return bool(together < UNLIKE and abs(after - before).mean() > CHANGE)
+    return bool(together < UNLIKE and (abs(after - before) > CHANGE).mean() > EVERYWHERE)
 
 
 def _centre(box: Box) -> Float[ndarray, "2"]:

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 from torch.nn import functional as F
 
 from veil.albums.lead import SPARED, Lead, whole_view
@@ -187,7 +189,9 @@ class _Round:
         seeds, keys = torch.cat([one.seeds for one in each]), tuple(one.keys[0] for one in each)
         return Faces(crops[rows], torch.arange(len(rows)).to(crops.device), seeds, keys)
 
-    def _crops(self, pictures: list[Pixels], at: list[tuple[int, Lead]], places: list[Found]) -> Images:
+    def _crops(
+        self, pictures: list[Pixels], at: list[tuple[int, Lead]], places: list[Found]
+    ) -> Float[Tensor, "b 3 crop crop"]:
         each = [self.worker.crops(pictures[index], [place]) for (index, _), place in zip(at, places, strict=True)]
         return torch.cat(each)
 

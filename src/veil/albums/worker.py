@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
+from numpy import ndarray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -145,7 +146,7 @@ class Worker:
                 state.give_up(name)
         return state.shown(), state.rows()
 
-    def crops(self, photo: Pixels, faces: Sequence[Found]) -> Images:
+    def crops(self, photo: Pixels, faces: Sequence[Found]) -> Float[Tensor, "b 3 crop crop"]:
         """The crops of some faces of a picture."""
         crops = [crop_face(*window(photo, face)[:2]) for face in faces]
         return to_images(np.stack(crops)).to(self.device)
@@ -286,7 +287,7 @@ class _State:
         ]
 
 
-def window(photo: Pixels, face: Found) -> tuple[Pixels, Found, slice, slice]:
+def window(photo: Pixels, face: Found) -> tuple[UInt8[ndarray, "rows columns 3"], Found, slice, slice]:
     """The part of a photo that a face's crop, and what blurring it reads, lies in; and the face in it."""
     square = crop_square(face)
     reach = square.side * 0.75 + 16  # half a diagonal, and the blur's

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, UInt8
 from numpy import ndarray
 
 from veil.errors import InputError
@@ -85,7 +85,7 @@ class Reader:
         self.pictures.thread_type = "AUTO"
         self.others = [one for one in self.container.streams if one.type in ("audio", "subtitle")]
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Reader":
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -153,7 +153,7 @@ def _attached(av: Any, stream: Any) -> bool:
 def _upright(number: int, native: Any) -> Frame:
     matrix = native.side_data.get("DISPLAYMATRIX")
     turn = UPRIGHT if matrix is None else _turn(bytes(matrix))
-    return Frame(number, turned(native.to_ndarray(format="rgb24"), turn), native, turn)
+    return Frame(number, _turned(native.to_ndarray(format="rgb24"), turn), native, turn)
 
 
 def _turn(matrix: bytes) -> Turn:
@@ -164,7 +164,7 @@ def _turn(matrix: bytes) -> Turn:
     return (0, -1 if b < 0 else 1, -1 if c < 0 else 1, 0)
 
 
-def turned(pixels: Pixels, turn: Turn) -> Pixels:
+def _turned(pixels: Pixels, turn: Turn) -> UInt8[ndarray, "rows columns 3"]:
     """Pixels as a player shows them."""
     a, b, c, d = turn
     if not a:
@@ -190,7 +190,7 @@ class Writer:
         self.others_of = like.others
         self.waiting: list[Packet] = []  # of the time before the first frame, which says what the file is like
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Writer":
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
