@@ -37,7 +37,12 @@ class Scene(NamedTuple):
 
 
 def scene(
-    photos: Path, count: int, people: Sequence[int] = (1, 2), size: tuple[int, int] = (320, 240), scale: float = 1.1
+    photos: Path,
+    count: int,
+    people: Sequence[int] = (1, 2),
+    size: tuple[int, int] = (320, 240),
+    scale: float = 1.1,
+    period: int = 60,
 ) -> Scene:
     """Faces that swing from side to side, each on its own height; the first is hidden in the middle."""
     width, height = size
@@ -51,7 +56,7 @@ def scene(
     room = (height - faces[0].shape[0]) / 2
     places = []
     for index in range(len(faces)):
-        turn = 2 * np.pi * np.arange(count) / 60 + index
+        turn = 2 * np.pi * np.arange(count) / period + index
         left = width / len(faces) * index + reach * (1 + np.sin(turn))
         top = room * (1 + np.cos(turn / 2))
         places.append([(round(x), round(y)) for x, y in zip(left, top, strict=True)])
