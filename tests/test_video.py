@@ -236,11 +236,13 @@ def test_a_larger_mask_is_not_smoothed_with_what_a_smaller_one_left_clear(film: 
     sighting = look_at_video(source, by)[0]
     assert sighting.track is not None
     lead = Lead(plans([sighting])[0], sighting.track, by)
-    lead.smoothed(torch.ones(3, 256, 256), 0)
+    white, black = torch.ones(3, 256, 256), torch.zeros(3, 256, 256)
+    lead.smoothed(white, black, 0)
     lead.grow()
-    assert torch.equal(lead.smoothed(torch.zeros(3, 256, 256), 1), torch.zeros(3, 256, 256))
-    assert lead.smoothed(torch.ones(3, 256, 256), 2).mean() == pytest.approx(0.1)
-    assert torch.equal(lead.smoothed(torch.ones(3, 256, 256), 9), torch.ones(3, 256, 256))  # frames lie between
+    assert torch.equal(lead.smoothed(black, black, 1), black)
+    assert lead.smoothed(white, black, 2).mean() == pytest.approx(0.1)
+    assert torch.equal(lead.smoothed(white, black, 9), white)  # frames lie between
+    assert torch.equal(lead.smoothed(black, white, 10), black)  # something was before the face, and is gone
 
 
 @pytest.fixture

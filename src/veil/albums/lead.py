@@ -21,6 +21,7 @@ from veil.maskers.protect import protected
 from veil.types import CROP, Embeddings, Faces, Images, Masks, Scores, view
 
 SPARED = "spared"
+ANOTHER = 0.15  # mean change of the clear crop, in [0, 1], from frame to frame, at which all is new
 Crop = Float[Tensor, "3 h w"]
 
 
@@ -59,7 +60,7 @@ class Lead:
         self.cosines: dict[str, float] = {}
         self.times: list[float] = []
         self.still = 0.0
-        self._before: Crop | None = None
+        self._before: tuple[Crop, Crop] | None = None  # the paint, and what it is on, in the frame before
 
     @torch.no_grad()
     def _prepare(self, samples: Images) -> None:
@@ -119,12 +120,16 @@ class Lead:
         self.ratio = float(covered(self.mask)[0])
         self._before = None  # of another mask: it shows what this one hides
 
-    def smoothed(self, painted: Crop, number: int) -> Crop:
-        """The exponential mean of the paint up to this frame, the next one."""
-        weight = self.rules.clips.smooth
+    def smoothed(self, painted: Crop, clear: Crop, number: int) -> Crop:
+        """The exponential mean of the paint up to this frame, the next one; of what is gone, as when a hand before the
+        face is, nothing stays.
+        """
         if self._before is not None and number == self.last + 1:
-            painted = weight * self._before + (1 - weight) * painted
-        self._before, self.last = painted, number
+            before, clear_before = self._before
+            change = float((clear - clear_before).abs()[:, self.mask[0, 0]].mean())
+            weight = self.rules.clips.smooth * max(1 - change / ANOTHER, 0)
+            painted = weight * before + (1 - weight) * painted
+        self._before, self.last = (painted, clear), number
         return painted
 
     def leave(self) -> None:

@@ -180,7 +180,7 @@ class _Round:
                 patches.paints[rows] = paint(inpainter, self._faces(patches.at, crops, rows), patches.masks[rows])
         for row, (index, lead) in enumerate(patches.at):
             if lead.action != SPARED:
-                smoothed = lead.smoothed(patches.paints[row], patches.shots[index].frame.number)
+                smoothed = lead.smoothed(patches.paints[row], crops[row], patches.shots[index].frame.number)
                 patches.paints[row] = torch.where(patches.masks[row], smoothed, crops[row])
 
     @staticmethod
