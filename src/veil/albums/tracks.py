@@ -24,7 +24,7 @@ STEADY = 9  # frames over which places are smoothed (a parabola's fit, Savitzky 
 SPEED = 5  # frames of which a face's speed is measured
 SAMPLES = 8  # crops of a track are kept, at most: masks are made of them
 THUMB = (32, 18)  # px
-# Of the pictures before and after a cut: their correlation, the change of a pixel in [0, 1], and how many change so much
+# Of the pictures before and after a cut: correlation, change of a pixel in [0, 1], share of pixels that change so much
 UNLIKE, CHANGE, EVERYWHERE = 0.4, 0.06, 0.75
 
 
