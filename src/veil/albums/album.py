@@ -9,15 +9,18 @@ import numpy as np
 from veil.albums.files import Source
 from veil.albums.ledger import Ledger, from_json, to_json
 from veil.albums.people import People
-from veil.albums.worker import Plan, Sighting, Vectors, Worker
+from veil.albums.video import cover_video, look_at_video
+from veil.albums.worker import Plan, Row, Sighting, Vectors, Worker
 from veil.data.photos import read_file
 from veil.errors import InputError
 from veil.faces.decode import Unreadable, decode, read_photo
+from veil.faces.frames import is_video
 from veil.faces.rewrite import Rewritten, rewrite
 from veil.storage.atomic import whole
 from veil.storage.progress import Stages
 
 DONE, COPIED, SKIPPED, UNREADABLE = "done", "copied", "skipped", "unreadable"
+CHANGED = "changed after it was looked at: run the command again"
 Line = dict[str, Any]
 
 
@@ -82,7 +85,10 @@ def look(source: Source, worker: Worker) -> Line:
     """A photo's faces, or why it is no photo."""
     line: Line = {"name": source.name, "stamp": stamp(source.path)}
     try:
-        faces = worker.look(read_photo(lambda: read_file(source.path)))
+        if is_video(source.name):
+            faces = look_at_video(source.path, worker)
+        else:
+            faces = worker.look(read_photo(lambda: read_file(source.path)))
     except Unreadable as error:
         return line | {"error": str(error), "faces": []}
     return line | {"error": None, "faces": [to_json(face) for face in faces]}
@@ -92,20 +98,29 @@ def cover(job: Job, worker: Worker, output: Path, on_no_face: str) -> Line:
     """Cover a photo's faces and write it; what was done. Of what cannot be covered nothing is written."""
     source = job.source
     line: Line = {"name": source.name, "stamp": job.stamp, "faces": []}
+    if not job.plans and on_no_face != "copy":
+        return line | {"status": SKIPPED, "reason": "no face found"}
     try:
-        content = read_photo(lambda: read_file(source.path))
         if stamp(source.path) != job.stamp:  # its faces may be elsewhere now
-            raise Unreadable("changed after it was looked at: run the command again")
-        if not job.plans and on_no_face == "skip":
-            return line | {"status": SKIPPED, "reason": "no face found"}
-        file, rows = worker.cover(content, job.plans) if job.plans else (without_metadata(content), [])
+            raise Unreadable(CHANGED)
+        if is_video(source.name):
+            identical, rows = False, cover_video(source.path, output / source.name, job.plans, worker)
+        else:
+            identical, rows = cover_photo(source.path, output / source.name, job.plans, worker)
     except Unreadable as error:
         return line | {"status": UNREADABLE, "reason": str(error)}
-    with whole(output / source.name) as partial:
-        partial.write_bytes(file.content)
     for row, person, plan in zip(rows, job.people, job.plans, strict=True):
         row |= {"person": person, "seed_key": plan.seed_key}
-    return line | {"status": DONE if rows else COPIED, "reason": "", "identical": file.identical, "faces": rows}
+    return line | {"status": DONE if rows else COPIED, "reason": "", "identical": identical, "faces": rows}
+
+
+def cover_photo(source: Path, target: Path, plans: Sequence[Plan], worker: Worker) -> tuple[bool, list[Row]]:
+    """Write the photo with its faces covered; whether all else is identical, and what was done. Raises Unreadable."""
+    content = read_photo(lambda: read_file(source))
+    file, rows = worker.cover(content, plans) if plans else (without_metadata(content), [])
+    with whole(target) as partial:
+        partial.write_bytes(file.content)
+    return file.identical, rows
 
 
 def without_metadata(content: bytes) -> Rewritten:

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from veil.albums.tracks import Track
 from veil.albums.worker import Sighting
 from veil.faces.align import Found
 from veil.storage.faults import blamed
@@ -63,13 +64,15 @@ def to_json(sighting: Sighting) -> dict[str, Any]:
     """A face as a line holds it, single precision to the bit."""
     vectors = {name: base64.b64encode(vector.numpy().tobytes()).decode() for name, vector in sighting.vectors.items()}
     box, points = (part.astype(float).tolist() for part in sighting.found)
-    return {"box": box, "points": points, "confidence": sighting.confidence, "vectors": vectors}
+    track = None if sighting.track is None else sighting.track.to_json()
+    return {"box": box, "points": points, "confidence": sighting.confidence, "vectors": vectors, "track": track}
 
 
 def from_json(face: Mapping[str, Any]) -> Sighting:
     """What `to_json` wrote."""
     found = Found(np.array(face["box"], np.float32), np.array(face["points"], np.float32))
-    return Sighting(found, face["confidence"], {name: _vector(text) for name, text in face["vectors"].items()})
+    vectors = {name: _vector(text) for name, text in face["vectors"].items()}
+    return Sighting(found, face["confidence"], vectors, face["track"] and Track.from_json(face["track"]))
 
 
 def _vector(text: str) -> Float[Tensor, " d"]:

@@ -1,7 +1,7 @@
 """Look at a photo, then cover its faces: what every engine runs, photo by photo."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from veil.albums.targets import Targets, views_mean
+from veil.albums.tracks import Clips, Track
 from veil.anonymization.anonymizer import Masker, Masking, paint
 from veil.data.split import face_seed
 from veil.faces.align import Found, Pixels, crop_face, crop_square, paste_face
@@ -48,6 +49,7 @@ class Rules:
         doubtful: one of `COVERS`, or `repaint`, for detections that are less sure than `sure`.
         sure: confidence in [0, 1].
         seed: of the run.
+        clips: how faces are followed through videos.
 
     """
 
@@ -58,6 +60,7 @@ class Rules:
     doubtful: str
     sure: float
     seed: int
+    clips: Clips = field(default_factory=Clips)
 
 
 class Sighting(NamedTuple):
@@ -66,6 +69,7 @@ class Sighting(NamedTuple):
     found: Found
     confidence: float
     vectors: Vectors
+    track: Track | None = None  # of a face of a video, whose mean the vectors are
 
 
 class Plan(NamedTuple):
@@ -115,7 +119,7 @@ class Worker:
         detections = self.detector(photo)
         if not detections:
             return []
-        vectors = self._embedded(self._crops(photo, [detection.found for detection in detections]))
+        vectors = self.embedded(self.crops(photo, [detection.found for detection in detections]))
         return [
             Sighting(found, confidence, {name: vectors[name][index].cpu() for name in vectors})
             for index, (found, confidence) in enumerate(detections)
@@ -142,11 +146,13 @@ class Worker:
                 state.give_up(name)
         return state.shown(), state.rows()
 
-    def _crops(self, photo: Pixels, faces: Sequence[Found]) -> Float[Tensor, "b 3 crop crop"]:
-        crops = [crop_face(*_window(photo, face)[:2]) for face in faces]
+    def crops(self, photo: Pixels, faces: Sequence[Found]) -> Float[Tensor, "b 3 crop crop"]:
+        """The crops of some faces of a picture."""
+        crops = [crop_face(*window(photo, face)[:2]) for face in faces]
         return to_images(np.stack(crops)).to(self.device)
 
-    def _embedded(self, crops: Images) -> dict[str, Embeddings]:
+    def embedded(self, crops: Images) -> dict[str, Embeddings]:
+        """As each recogniser sees them."""
         return {name: network(crops) for name, network in self.recognizers.items()}
 
     @property
@@ -160,7 +166,7 @@ class _State:
     def __init__(self, worker: Worker, photo: Pixels, plans: Sequence[Plan]) -> None:
         self.worker, self.rules, self.photo, self.plans = worker, worker.rules, photo, plans
         self.places = [plan.sighting.found for plan in plans]
-        self.crops = worker._crops(photo, self.places) if plans else torch.zeros(0, 3, CROP, CROP)
+        self.crops = worker.crops(photo, self.places) if plans else torch.zeros(0, 3, CROP, CROP)
         self.paints, self.masks = self.crops.clone(), torch.zeros_like(self.crops[:, :1], dtype=torch.bool)
         self.actions = ["spared" if plan.spared else self._first(plan) for plan in plans]
         self.ratios, self.tried = [0.0] * len(plans), [0] * len(plans)
@@ -231,7 +237,7 @@ class _State:
         for place, paint_, mask in zip(
             self.places, to_pixels(self.paints), self.masks[:, 0].cpu().numpy(), strict=True
         ):
-            part, face, rows, columns = _window(shown, place)
+            part, face, rows, columns = window(shown, place)
             shown[rows, columns] = paste_face(part, face, paint_, mask)
         return shown
 
@@ -244,7 +250,7 @@ class _State:
     def _measured(self) -> dict[str, Float[Tensor, " faces"]]:
         found = {}
         with torch.no_grad():
-            after = self.worker._embedded(self.worker._crops(self.shown(), self.places))
+            after = self.worker.embedded(self.worker.crops(self.shown(), self.places))
         for name, vectors in after.items():
             vectors = F.normalize(vectors.cpu(), dim=1)
             cosines = []
@@ -281,7 +287,7 @@ class _State:
         ]
 
 
-def _window(photo: Pixels, face: Found) -> tuple[UInt8[ndarray, "rows columns 3"], Found, slice, slice]:
+def window(photo: Pixels, face: Found) -> tuple[UInt8[ndarray, "rows columns 3"], Found, slice, slice]:
     """The part of a photo that a face's crop, and what blurring it reads, lies in; and the face in it."""
     square = crop_square(face)
     reach = square.side * 0.75 + 16  # half a diagonal, and the blur's

@@ -5,7 +5,7 @@ import csv
 import heapq
 import io
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,14 @@ from PIL import Image
 
 from veil.data.photos import read_file
 from veil.faces.decode import decode
+from veil.faces.frames import is_video, still
 from veil.storage.atomic import whole
 
 PAGE, FACES, PHOTOS = "index.html", "faces.csv", "photos.csv"
 LISTED = 100  # photos named on the page for each reason
 THUMB = 160  # px
 FACE = ("name", "face", "person", "action", "ratio", "tries", "recognised", "confidence", "box", "likeness_to")
+CLIP = ("frames", "recognised_frames", "given_up_frames", "first_s", "last_s")  # of a face of a video
 PHOTO = ("name", "status", "reason", "faces", "identical")
 Line = Mapping[str, Any]
 
@@ -106,7 +108,7 @@ def write_album(
         faces_csv.open("w", newline="") as one,
         photos_csv.open("w", newline="") as other,
     ):
-        by_face = csv.DictWriter(one, [*FACE, *cosines], extrasaction="ignore")
+        by_face = csv.DictWriter(one, [*FACE, *CLIP, *cosines], extrasaction="ignore")
         by_photo = csv.DictWriter(other, PHOTO, extrasaction="ignore")
         by_face.writeheader()
         by_photo.writeheader()
@@ -140,14 +142,14 @@ def write_album(
 
 def _pictures(row: Line, output: Path, originals: Mapping[str, Path] | None) -> dict[str, str | None]:
     """A face as it was and as it is, as data of the page."""
-    before = None if originals is None else _cut(originals[row["name"]], row["box"])
-    return {"before": before, "after": _cut(output / row["name"], row["box"])}
+    before = None if originals is None else _cut(originals[row["name"]], row)
+    return {"before": before, "after": _cut(output / row["name"], row)}
 
 
-def _cut(path: Path, box: Sequence[float]) -> str:
-    """The face of a box, half as large again, as a small JPEG."""
-    image = Image.fromarray(decode(read_file(path)))
-    left, top, right, bottom = box
+def _cut(path: Path, row: Line) -> str:
+    """The face's box, half as large again, as a small JPEG; of a video, from the middle of its frames."""
+    image = Image.fromarray(still(path, row["still_s"]) if is_video(path.name) else decode(read_file(path)))
+    left, top, right, bottom = row["box"]
     reach = 0.75 * max(right - left, bottom - top)
     middle = (left + right) / 2, (top + bottom) / 2
     corners = (middle[0] - reach, middle[1] - reach, middle[0] + reach, middle[1] + reach)

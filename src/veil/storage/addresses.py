@@ -141,7 +141,7 @@ def album_parts(config: Config, data: str) -> dict[str, Any]:
 
     """
     knobs = ("ratio", "raggedness", "cells", "protect", "until", "tries", "consistent", "on_no_face")
-    task = {name: config.task[name] for name in ("doubtful", "sure")}
+    task = {name: config.task[name] for name in ("doubtful", "sure", "video")}
     return {
         "data": data,
         **{knob: getattr(config, knob) for knob in knobs},
@@ -161,6 +161,7 @@ def looks_folder(config: Config, inputs: Sequence[str]) -> Path:
     """
     parts = {
         "inputs": list(inputs),
+        "video": {name: config.task["video"][name] for name in ("every", "bridge")},
         **_settings(config, "detector", "recognizer", "judges"),
         **_common(config, "veil.albums.worker"),
     }

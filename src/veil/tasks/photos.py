@@ -14,13 +14,15 @@ from torch import nn
 from veil.albums.album import Agreed, Album, Engine, Local, Tell
 from veil.albums.files import Sources
 from veil.albums.ledger import Ledger
+from veil.albums.tracks import Clips
 from veil.albums.worker import COVERS, REPAINT, Rules, Vectors, Worker
 from veil.anonymization.anonymizer import Masker, Masking
 from veil.config import Config
 from veil.data.faces import FaceSet, everybody
-from veil.data.photos import read_file
+from veil.data.photos import SUFFIXES, read_file
 from veil.errors import InputError
 from veil.faces.decode import Unreadable, read_photo
+from veil.faces.frames import VIDEOS
 from veil.metrics.pairs import all_pairs
 from veil.metrics.verification import strangers_of
 from veil.report.album import Summary, write_album
@@ -53,7 +55,7 @@ def photos(config: Config) -> Path:
 def covered_album(config: Config) -> Summary:
     """The album, covered; what is covered already stays as it is. Raises InputError for what cannot be begun."""
     setup, output = Photos(config), _output(config)
-    sources = Sources(setup.asked, output)
+    sources = Sources(setup.asked, output, frozenset(SUFFIXES) | VIDEOS)
     with locked(output / REPORT / ".lock", _say, knob="output"):
         _begin(output / REPORT, album_parts(config, setup.data))
         join(config.cache)
@@ -128,6 +130,7 @@ class Photos(Judging):
         workers = config.task["workers"]
         if workers is not None and workers < 1:
             raise InputError(f"task.workers is how many processes engine=ray starts, null or at least 1, got {workers}")
+        Clips(**config.task["video"])  # raises for what it cannot be
         for knob, value, allowed in (
             ("surrogates", config.surrogates, {}),
             ("hide_at_far", config.hide_at_far, None),
@@ -179,7 +182,8 @@ class Photos(Judging):
         far = config.until or ONE_PERSON
         limits = {name: limits[far] for name, limits in self.thresholds.items()}
         doubtful, sure = config.task["doubtful"], config.task["sure"]
-        rules = Rules(masking, config.until, limits, config.tries, doubtful, sure, config.seed)
+        clips = Clips(**config.task["video"], batch=config.batch_size)
+        rules = Rules(masking, config.until, limits, config.tries, doubtful, sure, config.seed, clips)
         detector = instantiate(config.detector)
         return Worker(detector, self.recognizers, self.own_masker, self.inpainter, rules, self.device)
 
