@@ -74,7 +74,9 @@ def test_faces_as_they_were_are_shown_when_asked_for(album: Album) -> None:
 
 
 def test_a_face_that_no_repaint_hides_ends_with_an_exit_code_and_is_covered(album: Album, tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match="2 of 2 faces were pixelated: no repaint hid them"):
+    with pytest.raises(
+        SystemExit, match="2 of 2 faces are covered whole, as no repaint hid them; 0 are still recognised"
+    ):
         cover(album("until=0.01", "inpainter=none", "tries=2"))
     after = np.array(Image.open(tmp_path / "out/a.png"))
     assert len(np.unique(after[120:180, 360:450].reshape(-1, 3), axis=0)) < 200  # a few blocks
@@ -104,6 +106,7 @@ def test_python_does_the_same(album: Album, tmp_path: Path, cache: str) -> None:
         (["task.sure=2"], "task.sure is a confidence"),
         (["surrogates=dlib"], "surrogates must be none"),
         (["hide_at_far=1e-3"], "hide_at_far must be null"),
+        (["protect=[eyes]"], "protect leaves no room for the ratio to grow"),
         (["until=null", "masker=mean_map"], "masker=mean_map takes maps of labelled people"),
         (["until=null", "spare={in}/trip"], "spare must hold photos of one face each, got 0 in b.jpg"),
     ],

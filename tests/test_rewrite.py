@@ -332,3 +332,21 @@ def test_damage_is_refused_or_shows_nothing_under_the_mask(kind: str) -> None:
         with contextlib.suppress(Unreadable):
             shown = decode(rewrite(damaged.tobytes(), red, mask).content)[BOX]
             assert shown[2:-2, 2:-2].std(axis=(0, 1)).max() < 2  # colour is smoothed over the edge; the noise has 74
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP", "deep"])
+def test_nothing_is_left_below_what_is_transparent(kind: str) -> None:
+    pixels = np.dstack([PHOTO, np.zeros(PHOTO.shape[:2], np.uint8)])
+    pixels[150:, :, 3] = 255
+    if kind == "deep":
+        content = cv2.imencode(".png", pixels[..., [2, 1, 0, 3]].astype(np.uint16) * 257)[1].tobytes()
+    else:
+        buffer = io.BytesIO()
+        options = {"lossless": True, "exact": True} if kind == "WEBP" else {}
+        Image.fromarray(pixels).save(buffer, kind, **options)
+        content = buffer.getvalue()
+    shown = decode(content)
+    new = rewrite(content, shown, np.zeros(shown.shape[:2], bool)).content
+    found = cv2.imdecode(np.frombuffer(new, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert not found[:150].any()
+    assert (decode(new) == shown).all()

@@ -1,14 +1,15 @@
 """An album from its first photo to its last: who is on it, what is done to whom, and what is done already."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from veil.albums.files import Source
+from veil.albums.files import Source, Sources
 from veil.albums.ledger import Ledger, from_json, to_json
-from veil.albums.people import People
+from veil.albums.people import Groups
 from veil.albums.video import cover_video, look_at_video
 from veil.albums.worker import Plan, Row, Sighting, Vectors, Worker
 from veil.data.photos import read_file
@@ -59,7 +60,7 @@ class Engine(Protocol):
         """A line for each photo: what was done. Its file is written by then."""
 
 
-class Local:
+class InProcess:
     """In the process that asks.
 
     Args:
@@ -145,13 +146,13 @@ class Album:
         sources: the photos, as often as they are asked for in the same order.
         output: folder of the covered photos.
         looked: what was seen; in the cache, for it holds embeddings.
-        people: who is who; beside it.
+        people: who is who.
         done: what was written.
 
     """
 
     def __init__(
-        self, sources: Iterable[Source], output: Path, looked: Ledger, people: Ledger, done: Ledger, stages: Stages
+        self, sources: Sources, output: Path, looked: Ledger, people: Ledger, done: Ledger, stages: Stages
     ) -> None:
         self.sources, self.output, self.stages = sources, output, stages
         self.looked, self.people, self.done = looked, people, done
@@ -163,29 +164,44 @@ class Album:
             with self.stages.bar("look", count, "photos") as advance:
                 for line in engine.look(self._unseen()):
                     self.looked.put(line)
-                    if on_no_face == "error" and not line["faces"]:
-                        raise InputError(f"on_no_face=error: {line['error'] or 'no face found'} in {line['name']}")
                     advance(1)
+        if on_no_face == "error":
+            for source in self.sources:
+                seen = self.looked.get(source.name, stamp(source.path))
+                if seen is not None and not seen["faces"]:
+                    raise InputError(f"on_no_face=error: {seen['error'] or 'no face found'} in {source.name}")
 
     def cover(self, engine: Engine, tell: "Tell", agreed: "Callable[[], Agreed]") -> None:
         """Cover every photo that is not covered yet, but the faces of those who agreed."""
         count = sum(1 for source in self.sources if not self._finished(source))
         if count:
             with self.stages.bar("cover", count, "photos") as advance:
-                for _ in self._note_unreadable():
-                    advance(1)
-                for line in engine.cover(self._jobs(tell, agreed())):
+                for line in chain(self._unreadable(), engine.cover(self._jobs(tell, agreed())), self._changed()):
+                    if line["status"] in (SKIPPED, UNREADABLE):
+                        (self.output / line["name"]).unlink(missing_ok=True)  # of the file as it was before
                     self.done.put(line)
                     advance(1)
 
-    def _note_unreadable(self) -> Iterator[None]:
-        """What is no photo is done with: it is listed, and nothing is written."""
+    def _unreadable(self) -> Iterator[Line]:
+        """What is no photo is done with."""
         for source in self.sources:
             line = self.looked.get(source.name, stamp(source.path))
             if line is not None and line["error"] is not None and not self._finished(source):
-                what = {key: line[key] for key in ("name", "stamp")}
-                self.done.put(what | {"status": UNREADABLE, "reason": line["error"], "faces": []})
-                yield
+                yield _not_written(source, line["stamp"], line["error"])
+
+    def _changed(self) -> Iterator[Line]:
+        """What was not looked at as it is now is not written; the next command does."""
+        for source in self.sources:
+            seen = stamp(source.path)
+            if self.looked.get(source.name, seen) is None:
+                yield _not_written(source, f"{seen}, not looked at", CHANGED)
+
+    def lines(self) -> Iterator[Line]:
+        """What was done to each photo that is there."""
+        for source in self.sources:
+            line = self.done.get(source.name)
+            if line is not None:
+                yield line
 
     def _unseen(self) -> Iterator[Source]:
         return (source for source in self.sources if self.looked.get(source.name, stamp(source.path)) is None)
@@ -197,7 +213,7 @@ class Album:
 
     def _jobs(self, tell: "Tell", agreed: "Agreed") -> Iterator[Job]:
         """Two rounds: who is who, over all photos, then a job for each that is not covered."""
-        people, keys, painted = People(tell.same), dict[int, str](), dict[int, str]()
+        people, keys, painted = Groups(tell.same), dict[int, str](), dict[int, str]()
         for source, seen, faces in self._seen():
             who = [people.add(face.vectors) if face.confidence >= tell.sure else None for face in faces]
             self.people.put({"name": source.name, "stamp": seen, "people": who})
@@ -231,6 +247,10 @@ class Album:
             line = self.looked.get(source.name, seen)
             if line is not None and line["error"] is None:
                 yield source, seen, [from_json(face) for face in line["faces"]]
+
+
+def _not_written(source: Source, seen: str, reason: str) -> Line:
+    return {"name": source.name, "stamp": seen, "status": UNREADABLE, "reason": reason, "faces": []}
 
 
 class Agreed:

@@ -2,6 +2,7 @@
 
 import glob
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -34,19 +35,17 @@ class Sources:
 
     def __init__(self, asked: Sequence[str], output: Path, suffixes: frozenset[str] = frozenset(SUFFIXES)) -> None:
         self.suffixes, self.ignored = suffixes, dict[str, int]()
-        self.roots = [root for name in asked for root in _roots(name)]
+        self.roots = [root for name in asked for root in _roots(name, len(asked) == 1)]
         if not self.roots:
             raise InputError(f"input must name photos: files, folders or patterns, got {list(asked)}")
-        names = [source.name for source in self.roots if source.name != "."]
-        repeated = {name for name in names if names.count(name) > 1}
-        if repeated or (len(self.roots) > 1 and len(names) < len(self.roots)):
-            raise InputError(
-                f"input must name files that are called differently below output, got {sorted(repeated) or list(asked)}"
-            )
-        place = output.resolve()
+        names = [source.name for source in self.roots]
+        repeated = sorted(name for name, count in Counter(names).items() if count > 1)
+        if repeated:
+            raise InputError(f"input must name files and folders that are called differently, got {repeated}")
+        self.place = place = output.resolve()
         for root in self.roots:
             there = root.path.resolve()
-            if place == there or there in place.parents or (place in there.parents and root.path.is_dir()):
+            if place == there or there in place.parents or place in there.parents:
                 raise InputError(f"output must lie outside of input, which is never written to, got {output}")
 
     def __iter__(self) -> Iterator[Source]:
@@ -63,6 +62,9 @@ class Sources:
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except OSError as error:
             self._ignore(f"folder that cannot be read ({error.strerror})")
+            return
+        if folder.resolve() == self.place:
+            self._ignore("link to the output")
             return
         here = (status.st_dev, status.st_ino)
         if here in above:
@@ -86,11 +88,13 @@ class Sources:
         self.ignored[reason] = self.ignored.get(reason, 0) + 1
 
 
-def _roots(asked: str) -> list[Source]:
-    """What a name of `input` stands for. One folder keeps its structure; a pattern's files, theirs below its start."""
+def _roots(asked: str, alone: bool) -> list[Source]:
+    """What a name of `input` stands for. A folder keeps its structure, below its own name if it is not `alone`; a
+    pattern's files keep theirs, from where the pattern begins.
+    """
     path = Path(asked).expanduser()
     if path.is_dir():
-        return [Source(path, ".")]
+        return [Source(path, "." if alone else path.resolve().name)]
     if path.exists():
         return [Source(path, path.name)]
     if not glob.has_magic(asked):

@@ -11,14 +11,14 @@ from torch.nn import functional as F
 
 from veil.albums.targets import Targets, views_mean
 from veil.albums.tracks import Course, Track
-from veil.albums.worker import COVERS, GROWTH, REPAINT, Plan, Row, Worker
+from veil.albums.worker import COVERS, GROWTH, REPAINT, VIEWS, Plan, Row, Worker, whole_masks
 from veil.anonymization.anonymizer import paint
 from veil.data.split import face_seed
 from veil.faces.frames import Frame
 from veil.faces.pictures import as_saved, to_images
 from veil.maskers.budget import budget, covered
 from veil.maskers.protect import protected
-from veil.types import CROP, Embeddings, Faces, Images, Masks, Scores, view
+from veil.types import CROP, Embeddings, Faces, Images, Masks, Scores
 
 SPARED = "spared"
 ANOTHER = 0.15  # mean change of the clear crop, in [0, 1], from frame to frame, at which all is new
@@ -41,10 +41,11 @@ class Lead:
         self.mask = torch.zeros(1, 1, CROP, CROP, dtype=torch.bool, device=worker.device)
         self.scores: Scores | None = None
         self.protected: Masks | None = None
+        self.followed = ""
         if self.action == REPAINT:
             self._prepare(_decoded(track.samples).to(worker.device))
         elif self.action != SPARED:
-            self.mask, self.ratio = whole_view(self.mask), 1.0
+            self.mask, self.ratio = whole_masks(self.action, self.mask), 1.0
         self.begin()
 
     def _first_action(self) -> str:
@@ -71,8 +72,14 @@ class Lead:
         name, network = next(iter(self.worker.recognizers.items()))
         faces = self.faces(samples)
         known = self.plan.others.get(name) if len(samples) == 1 else self.plan.sighting.vectors[name]
-        targets = views_mean(samples, network) if known is None else known.to(samples)[None]
-        scores = self.worker.masker(faces, Targets(network, targets.expand(len(samples), -1)))
+
+        def targets() -> Embeddings:
+            target = views_mean(samples, network) if known is None else known.to(samples)[None]
+            return target.expand(len(samples), -1)
+
+        box = Targets(network, targets)
+        scores = self.worker.masker(faces, box)
+        self.followed = "its mean over all frames" if box.asked and known is not None else VIEWS if box.asked else ""
         scores = scores - scores.mean(dim=(1, 2), keepdim=True)  # any scale: each sample counts as much as another
         scores = scores / scores.std(dim=(1, 2), keepdim=True, correction=0).clamp_min(1e-12)
         self.scores = scores.mean(dim=0, keepdim=True)
@@ -172,7 +179,7 @@ class Lead:
             "action": changed[-1] if changed else self.action,
             "ratio": round(self.ratio, 4),
             "tries": self.attempt + 1 if self.action == REPAINT else 0,
-            "likeness_to": "the face in each frame, and its mean over all",
+            "masker_followed": self.followed,
             "recognised": self.known > 0,
             **{f"cosine/{name}": round(cosine, 4) for name, cosine in self.cosines.items()},
             "frames": self.frames,
@@ -182,13 +189,6 @@ class Lead:
             "last_s": round(self.times[-1], 3),
             "still_s": self.still,
         }
-
-
-def whole_view(masks: Masks) -> Masks:
-    """Masks of the same number that cover the view."""
-    masks = torch.zeros_like(masks)
-    view(masks)[:] = True
-    return masks
 
 
 def _decoded(samples: list[bytes]) -> Images:

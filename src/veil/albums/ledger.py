@@ -21,7 +21,7 @@ TABLE = "CREATE TABLE IF NOT EXISTS photos (name TEXT PRIMARY KEY, stamp TEXT, l
 
 
 class Ledger:
-    """Lines by the photo's name. One process at a time has it open: the album is claimed.
+    """Lines by the photo's name. Several processes may have it open: SQLite has them take turns.
 
     Args:
         path: of the SQLite file.
@@ -33,15 +33,15 @@ class Ledger:
         self.path, self.knob = path, knob
         with blamed(path.parent, knob):
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._table = sqlite3.connect(path)
+            self._table = sqlite3.connect(path, timeout=60)
             self._table.execute("PRAGMA synchronous=OFF")  # a kill loses nothing, a power cut the last lines
             self._table.execute(TABLE)
             self._table.commit()
 
-    def get(self, name: str, stamp: str) -> dict[str, Any] | None:
-        """The line of a photo whose file is the one that it was written of."""
-        found = self._table.execute("SELECT line FROM photos WHERE name = ? AND stamp = ?", (name, stamp)).fetchone()
-        return None if found is None else json.loads(found[0])
+    def get(self, name: str, stamp: str | None = None) -> dict[str, Any] | None:
+        """The line of a photo; with a stamp, if its file is the one that the line was written of."""
+        found = self._table.execute("SELECT line, stamp FROM photos WHERE name = ?", (name,)).fetchone()
+        return json.loads(found[0]) if found is not None and stamp in (None, found[1]) else None
 
     def put(self, line: Mapping[str, Any]) -> None:
         """Keep a line with its `name` and `stamp`, instead of an older one."""
@@ -54,10 +54,6 @@ class Ledger:
         """Every line, by name; one is in memory at a time."""
         for (line,) in self._table.execute("SELECT line FROM photos ORDER BY name"):
             yield json.loads(line)
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self._table.close()
 
 
 def to_json(sighting: Sighting) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from veil.albums.worker import Vectors
 
 
-class People:
+class Groups:
     """Faces grouped one after the other: each joins the person whose mean it is most like, or is a new one.
 
     Leader clustering (Hartigan 1975, Clustering Algorithms): one look at each face, so that the order counts; files

@@ -2,6 +2,9 @@
 other photos.
 """
 
+import functools
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -23,12 +26,19 @@ class Targets(WhiteBox):
 
     Args:
         recognizer: images -> unit embeddings.
-        targets: `(faces, d)` unit vectors.
+        targets: gives `(faces, d)` unit vectors when a masker first asks.
 
     """
 
-    def __init__(self, recognizer: nn.Module, targets: Embeddings) -> None:
-        super().__init__(recognizer, nn.Identity(), targets)
+    def __init__(self, recognizer: nn.Module, targets: Callable[[], Embeddings]) -> None:
+        super().__init__(recognizer, nn.Identity(), torch.zeros(0, 0))
+        self._targets = functools.cache(targets)
+        self.asked = False
+
+    def similarity(self, images: Images, identities: Identities) -> Float[Tensor, " b"]:
+        """Cosine of each face to its target."""
+        self.asked = True
+        return (self(images) * self._targets()[identities]).sum(dim=1)
 
     def loss(self, images: Images, identities: Identities) -> Float[Tensor, " b"]:
         """Falls as the cosine to the target rises."""

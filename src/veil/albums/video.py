@@ -10,9 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from veil.albums.lead import SPARED, Lead, whole_view
+from veil.albums.lead import SPARED, Lead
 from veil.albums.tracks import Seen, Tracker
-from veil.albums.worker import COVERS, REPAINT, Plan, Row, Sighting, Worker, window
+from veil.albums.worker import COVERS, REPAINT, Plan, Row, Sighting, Worker, whole_masks, window
 from veil.anonymization.anonymizer import paint
 from veil.faces.align import Found, Pixels, paste_face
 from veil.faces.frames import Frame, Reader, Writer
@@ -153,9 +153,9 @@ class _Round:
             known = [row for row, (_, lead) in enumerate(at) if lead.is_known(likeness[row])]
             failing = [row for row in known if at[row][1] not in grown]
             if failing:
-                whole_masks = whole_view(patches.masks[failing])
-                patches.paints[failing] = COVERS[name](self._faces(at, crops, failing), whole_masks)
-                patches.masks[failing] = whole_masks
+                masks = whole_masks(name, patches.masks[failing])
+                patches.paints[failing] = COVERS[name](self._faces(at, crops, failing), masks)
+                patches.masks[failing] = masks
                 shown = patches.shown()
                 likeness = self._likeness(shown, patches, clear)
                 for row in failing:

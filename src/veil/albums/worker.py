@@ -33,6 +33,7 @@ COVERS: dict[str, Inpainter] = {
     "fill": fill,
 }
 REPAINT = "repaint"
+OTHERS, VIEWS = "the person's other photos", "other views of the face"  # what a masker may follow
 Row = dict[str, Any]
 Vectors = dict[str, Float[Tensor, " d"]]  # of a face, by recogniser
 
@@ -155,10 +156,6 @@ class Worker:
         """As each recogniser sees them."""
         return {name: network(crops) for name, network in self.recognizers.items()}
 
-    @property
-    def _whitebox(self) -> tuple[str, nn.Module]:
-        return next(iter(self.recognizers.items()))
-
 
 class _State:
     """A photo on its way: the paint, mask and figures of each face."""
@@ -169,10 +166,10 @@ class _State:
         self.crops = worker.crops(photo, self.places) if plans else torch.zeros(0, 3, CROP, CROP)
         self.paints, self.masks = self.crops.clone(), torch.zeros_like(self.crops[:, :1], dtype=torch.bool)
         self.actions = ["spared" if plan.spared else self._first(plan) for plan in plans]
-        self.ratios, self.tried = [0.0] * len(plans), [0] * len(plans)
+        self.ratios, self.tried, self.followed = [0.0] * len(plans), [0] * len(plans), [""] * len(plans)
         self._seen: dict[str, Tensor] | None = None  # cosines of what is shown now
-        for name, cover in COVERS.items():
-            self._cover_whole([index for index, action in enumerate(self.actions) if action == name], cover)
+        for name in COVERS:
+            self._cover_whole([index for index, action in enumerate(self.actions) if action == name], name)
 
     def _first(self, plan: Plan) -> str:
         doubtful = plan.sighting.confidence < self.rules.sure
@@ -203,31 +200,37 @@ class _State:
 
     def _masks(self, faces: Faces, who: Sequence[int], ratio: float) -> Masks:
         masking = self.rules.masking
-        spared = protected(faces.images, masking.protect) if masking.protect else None
-        return budget(self._scores(faces, who), ratio, masking.cells, (CROP, CROP), spared, masking.raggedness)
+        kept = protected(faces.images, masking.protect) if masking.protect else None
+        return budget(self._scores(faces, who), ratio, masking.cells, (CROP, CROP), kept, masking.raggedness)
 
     def _scores(self, faces: Faces, who: Sequence[int]) -> Scores:
-        name, network = self.worker._whitebox
-        targets = views_mean(faces.images, network)
-        for row, index in enumerate(who):
-            if name in self.plans[index].others:
-                targets[row] = self.plans[index].others[name].to(targets)
-        with torch.no_grad():
-            return self.worker.masker(faces, Targets(network, targets))
+        name, network = next(iter(self.worker.recognizers.items()))
 
-    def _cover_whole(self, who: Sequence[int], cover: Inpainter) -> None:
+        def targets() -> Embeddings:
+            found = views_mean(faces.images, network)
+            for row, index in enumerate(who):
+                if name in self.plans[index].others:
+                    found[row] = self.plans[index].others[name].to(found)
+            return found
+
+        box = Targets(network, targets)
+        with torch.no_grad():
+            scores = self.worker.masker(faces, box)
+        for index in who:
+            self.followed[index] = (OTHERS if self.plans[index].others else VIEWS) if box.asked else ""
+        return scores
+
+    def _cover_whole(self, who: Sequence[int], name: str) -> None:
         if who:
-            masks = torch.zeros_like(self.masks[who])
-            view(masks)[:] = True
-            faces = self._faces(who, 0)
-            self.paints[who], self.masks[who], self._seen = cover(faces, masks), masks, None
+            masks = whole_masks(name, self.masks[who])
+            self.paints[who], self.masks[who], self._seen = COVERS[name](self._faces(who, 0), masks), masks, None
             for index in who:
                 self.ratios[index] = 1.0
 
     def give_up(self, name: str) -> None:
-        """Cover the whole view of the faces that are still known."""
+        """Cover all of the faces that are still known."""
         who = self.known().nonzero()[:, 0].tolist()
-        self._cover_whole(who, COVERS[name])
+        self._cover_whole(who, name)
         for index in who:
             self.actions[index] = name
 
@@ -279,12 +282,22 @@ class _State:
                 "action": self.actions[index],
                 "ratio": round(self.ratios[index], 4),
                 "tries": self.tried[index],
-                "likeness_to": "the person's other photos" if plan.others else "other views of the face",
-                "recognised": bool(known[index]) and self.actions[index] != "fill",  # of one colour, nothing is left
+                "masker_followed": self.followed[index],
+                "recognised": bool(known[index]) and self.actions[index] != "fill",  # of which nothing is left
                 **{f"cosine/{name}": round(float(cosines[name][index]), 4) for name in cosines},
             }
             for index, plan in enumerate(self.plans)
         ]
+
+
+def whole_masks(name: str, masks: Masks) -> Masks:
+    """What one of `COVERS` hides, as masks of the same number: the view; `fill` all of the crop but its edge, whose
+    colour it takes, hair and outline too.
+    """
+    masks = torch.zeros_like(masks)
+    hidden = masks[..., 1:-1, 1:-1] if name == "fill" else view(masks)
+    hidden[:] = True
+    return masks
 
 
 def window(photo: Pixels, face: Found) -> tuple[UInt8[ndarray, "rows columns 3"], Found, slice, slice]:

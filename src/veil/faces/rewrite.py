@@ -36,7 +36,7 @@ def rewrite(content: bytes, pixels: UInt8[ndarray, "h w 3"], mask: Mask) -> Rewr
 
     Of a JPEG the coefficients of the blocks that the mask does not touch are taken over, turned where its EXIF turns
     it. Encoded anew as a whole are a JPEG that a turn mirrors and whose side is no whole number of blocks, one in
-    CMYK, a lossy WebP, AVIF and HEIC. What is masked becomes opaque; in a picture with a palette it has the nearest of
+    CMYK, a lossy WebP, AVIF and HEIC. What is masked becomes opaque, and what is wholly transparent black; in a picture with a palette it has the nearest of
     its colours.
 
     Args:
@@ -77,7 +77,13 @@ def _replaced(image: Image.Image, pixels: UInt8[ndarray, "h w 3"], mask: Mask) -
             levels[hit] ^= levels.dtype.type(1)
             new = Image.fromarray(levels)
     image.paste(new, mask=Image.fromarray(mask))
-    return image
+    return Image.fromarray(_without_hidden(np.array(image))) if image.mode in ("LA", "RGBA") else image
+
+
+def _without_hidden(pixels: ndarray) -> ndarray:
+    """Black where opacity, the last channel, is 0: a face that nobody sees, and no detector, may be below."""
+    pixels[pixels[..., -1] == 0] = 0
+    return pixels
 
 
 def _nearest(image: Image.Image, pixels: UInt8[ndarray, "h w 3"]) -> UInt8[ndarray, "h w"]:
@@ -149,7 +155,7 @@ def _replaced_deep(
         deep[mask] = (new @ GREY).round()
     else:
         deep[mask] = np.insert(new, 3, 65535, axis=1)[:, : deep.shape[2]]
-    return deep
+    return _without_hidden(deep) if deep.ndim == 3 and deep.shape[2] == 4 else deep
 
 
 def _write_deep(deep: UInt16[ndarray, "h w *channels"], source: Image.Image) -> bytes:

@@ -5,7 +5,7 @@ import csv
 import heapq
 import io
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from veil.storage.atomic import whole
 PAGE, FACES, PHOTOS = "index.html", "faces.csv", "photos.csv"
 LISTED = 100  # photos named on the page for each reason
 THUMB = 160  # px
-FACE = ("name", "face", "person", "action", "ratio", "tries", "recognised", "confidence", "box", "likeness_to")
+FACE = ("name", "face", "person", "action", "ratio", "tries", "recognised", "confidence", "box", "masker_followed")
 CLIP = ("frames", "recognised_frames", "given_up_frames", "first_s", "last_s")  # of a face of a video
 PHOTO = ("name", "status", "reason", "faces", "identical")
 Line = Mapping[str, Any]
@@ -101,7 +101,7 @@ def write_album(
 
     """
     cosines = [f"cosine/{name}" for name in thresholds]
-    most: list[tuple[float, int, dict[str, Any]]] = []
+    most: list[tuple[float, dict[str, Any]]] = []
     with (
         whole(folder / FACES) as faces_csv,
         whole(folder / PHOTOS) as photos_csv,
@@ -119,9 +119,11 @@ def write_album(
                 row = {**face, "name": line["name"], "face": number}
                 by_face.writerow(row)
                 margin = max((row[f"cosine/{name}"] - limit for name, limit in thresholds.items()), default=0.0)
-                heapq.heappush(most, (margin, -len(most), row))
-                most = heapq.nlargest(pictured, most) if len(most) > 2 * pictured else most
-    ranked = [row for *_, row in heapq.nlargest(pictured, most)]
+                if face["action"] != "spared":
+                    most.append((margin, row))
+                if len(most) > 2 * pictured:
+                    most = _most_alike(most, pictured)
+    ranked = [row for _, row in _most_alike(most, pictured)]
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -138,6 +140,10 @@ def write_album(
     )
     with whole(folder / PAGE) as partial:
         partial.write_text(page)
+
+
+def _most_alike(faces: Sequence[tuple[float, Any]], count: int) -> list[tuple[float, Any]]:
+    return heapq.nlargest(count, faces, key=lambda pair: pair[0])
 
 
 def _pictures(row: Line, output: Path, originals: Mapping[str, Path] | None) -> dict[str, str | None]:

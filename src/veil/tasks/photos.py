@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 from hydra.utils import instantiate
 from torch import nn
 
-from veil.albums.album import Agreed, Album, Engine, Local, Tell
+from veil.albums.album import Agreed, Album, Engine, InProcess, Tell
 from veil.albums.files import Sources
 from veil.albums.ledger import Ledger
 from veil.albums.tracks import Clips
@@ -42,37 +43,38 @@ ONE_PERSON = 1e-3  # false acceptance rate at which two faces of an album are on
 def photos(config: Config) -> Path:
     """Cover the faces of `input`, write the photos into `output`, and say what was done.
 
-    Exits with 1 where no repaint hid a face, which is pixelated then.
+    Exits with 1 where no repaint hid a face, which is pixelated or filled then, or one is still recognised.
     """
     summary = covered_album(config)
     page = Path(str(config.output)).expanduser() / REPORT / "index.html"
     console.print(f"{summary}\nPage: {page}", soft_wrap=True, markup=False)
-    if summary.failed:
-        raise SystemExit(f"{summary.failed} of {summary.faces} faces were pixelated: no repaint hid them")
+    if config.until is not None and (summary.failed or summary.recognised):
+        told = f"{summary.failed} of {summary.faces} faces are covered whole, as no repaint hid them"
+        raise SystemExit(f"{told}; {summary.recognised} are still recognised")
     return page.parent
 
 
 def covered_album(config: Config) -> Summary:
     """The album, covered; what is covered already stays as it is. Raises InputError for what cannot be begun."""
-    setup, output = Photos(config), _output(config)
+    setup, output = AlbumSetup(config), _output(config)
     sources = Sources(setup.asked, output, frozenset(SUFFIXES) | VIDEOS)
     with locked(output / REPORT / ".lock", _say, knob="output"):
         _begin(output / REPORT, album_parts(config, setup.data))
         join(config.cache)
-        looks = looks_folder(config, [str(root.path.resolve()) for root in sources.roots])
-        looked, people = (Ledger(looks / f"{name}.sqlite", "cache") for name in ("looked", "people"))
-        done = Ledger(output / REPORT / "done.sqlite", "output")
+        looks = looks_folder(config, [os.path.abspath(os.path.expanduser(name)) for name in setup.asked])
+        looked = Ledger(looks / "looked.sqlite", "cache")
+        people, done = (Ledger(output / REPORT / f"{name}.sqlite", "output") for name in ("people", "done"))
         album = Album(sources, output, looked, people, done, setup.stages)
         engine = setup.engine(output)
         album.look(engine, config.on_no_face)
         tell = Tell(setup.one_person, config.task["sure"], config.consistent)
         album.cover(engine, tell, lambda: setup.agreed)
-        return _reported(setup, output, sources, done)
+        return _reported(setup, output, album)
 
 
-def _reported(setup: "Photos", output: Path, sources: Sources, done: Ledger) -> Summary:
-    config, summary = setup.config, Summary(ignored=sources.ignored)
-    there = {source.name: source.path for source in sources} if config.task["originals"] else None
+def _reported(setup: "AlbumSetup", output: Path, album: Album) -> Summary:
+    config, summary = setup.config, Summary(ignored=album.sources.ignored)
+    there = {source.name: source.path for source in album.sources} if config.task["originals"] else None
     facts = {
         "masker": config.choices.masker,
         "inpainter": config.choices.inpainter,
@@ -83,7 +85,7 @@ def _reported(setup: "Photos", output: Path, sources: Sources, done: Ledger) -> 
         "thresholds set on": f"{config.choices.data}, {len(setup.enrolment.people)} people",
     }
     limits = setup.worker.rules.thresholds
-    write_album(output, output / REPORT, done, summary, limits, facts, there, config.task["pictured"])
+    write_album(output, output / REPORT, album.lines(), summary, limits, facts, there, config.task["pictured"])
     return summary
 
 
@@ -117,7 +119,7 @@ def _begin(report: Path, parts: Mapping[str, Any]) -> None:
         partial.write_text(json.dumps(parts, indent=1))
 
 
-class Photos(Judging):
+class AlbumSetup(Judging):
     """What an album is covered with, each part made when it is first asked for."""
 
     def __init__(self, config: Config) -> None:
@@ -127,6 +129,10 @@ class Photos(Judging):
             raise InputError(f"task.doubtful must be one of {(*COVERS, REPAINT)}, got {doubtful!r}")
         if not 0 <= sure <= 1:
             raise InputError(f"task.sure is a confidence, in [0, 1], got {sure}")
+        if config.protect and config.until is not None and config.tries > 1:
+            raise InputError(
+                f"protect leaves no room for the ratio to grow: set until=null or tries=1 with it, got {config.protect}"
+            )
         workers = config.task["workers"]
         if workers is not None and workers < 1:
             raise InputError(f"task.workers is how many processes engine=ray starts, null or at least 1, got {workers}")
@@ -227,4 +233,4 @@ class Photos(Judging):
             from veil.tasks.ray_engine import RayEngine
 
             return RayEngine(self.config, output, self.config.task["workers"])
-        return Local(lambda: self.worker, output, self.config.on_no_face)
+        return InProcess(lambda: self.worker, output, self.config.on_no_face)

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from veil.albums.album import Job, Line, Local
+from veil.albums.album import InProcess, Job, Line
 from veil.albums.files import Source
 from veil.config import Config
 from veil.errors import InputError
@@ -27,7 +27,7 @@ class RayEngine:
     Args:
         config: of the command; each actor makes its networks from it.
         workers: actors; None is one for each GPU, or without one for each core that Ray has.
-        threads: of torch in an actor; as many as here, for what comes out to be the same to the bit.
+        output: folder of the covered photos.
 
     """
 
@@ -77,12 +77,12 @@ class Actor:
     """One process: networks, and the photos that it is handed."""
 
     def __init__(self, config: Config, output: Path, step: str, threads: int) -> None:
-        from veil.tasks.photos import Photos
+        from veil.tasks.photos import AlbumSetup
 
         torch.set_num_threads(threads)
-        photos = Photos(config)
+        setup = AlbumSetup(config)
         self.step: Callable[[Iterable[Any]], Iterator[Line]] = getattr(
-            Local(lambda: photos.worker, output, config.on_no_face), step
+            InProcess(lambda: setup.worker, output, config.on_no_face), step
         )
 
     def __call__(self, row: dict[str, bytes]) -> dict[str, bytes]:
