@@ -89,7 +89,7 @@ def photos(input: str | Path | Sequence[str | Path], output: str | Path, **knobs
     Args:
         input: a file, a folder, a pattern such as `trip/**/*.jpg`, or several of these.
         output: a new folder outside of input, or one that this began.
-        knobs: as in `anonymize`: `until=1e-4`, `spare="who_agreed"`, `masker="saliency"`.
+        knobs: as in `anonymize`: `until=1e-2`, `spare="who_agreed"`, `masker="saliency"`.
 
     Gives what was done, counted; `<output>/veil-report` holds the page and the tables. Raises InputError for what the
     command line refuses.

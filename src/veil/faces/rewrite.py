@@ -36,8 +36,8 @@ def rewrite(content: bytes, pixels: UInt8[ndarray, "h w 3"], mask: Mask) -> Rewr
 
     Of a JPEG the coefficients of the blocks that the mask does not touch are taken over, turned where its EXIF turns
     it. Encoded anew as a whole are a JPEG that a turn mirrors and whose side is no whole number of blocks, one in
-    CMYK, a lossy WebP, AVIF and HEIC. What is masked becomes opaque, and what is wholly transparent black; in a picture with a palette it has the nearest of
-    its colours.
+    CMYK, a lossy WebP, AVIF and HEIC. What is masked becomes opaque, in a picture with a palette the nearest of its
+    colours; what is wholly transparent becomes black.
 
     Args:
         pixels, mask: of the upright photo, as `decode` gives it.

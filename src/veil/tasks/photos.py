@@ -232,5 +232,10 @@ class AlbumSetup(Judging):
         if self.config.engine == "ray":
             from veil.tasks.ray_engine import RayEngine
 
-            return RayEngine(self.config, output, self.config.task["workers"])
+            return RayEngine(worker_of, self.config, output, self.config.task["workers"])
         return InProcess(lambda: self.worker, output, self.config.on_no_face)
+
+
+def worker_of(config: Config) -> Worker:
+    """The networks of a process of its own."""
+    return AlbumSetup(config).worker

@@ -1,11 +1,13 @@
 """Albums on Ray: a process with networks of its own for each device, or for as many cores as are asked for."""
 
+import functools
 import logging
 import os
 import pickle
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,12 @@ import torch
 
 from veil.albums.album import InProcess, Job, Line
 from veil.albums.files import Source
+from veil.albums.worker import Worker
 from veil.config import Config
 from veil.errors import InputError
 
 WINDOW = 2048  # photos handed to Ray at once: what bounds memory, whatever the album's size
+Make = Callable[[Config], Worker]
 INSTALL = "engine=ray needs Ray Data: pip install 'veil[ray]'"
 
 
@@ -25,19 +29,20 @@ class RayEngine:
     """Ray Data's actors, of which each has a worker. A line is the same as if it came from this process.
 
     Args:
-        config: of the command; each actor makes its networks from it.
+        make: gives a worker; each actor makes its own.
+        config: of the command.
         workers: actors; None is one for each GPU, or without one for each core that Ray has.
         output: folder of the covered photos.
 
     """
 
-    def __init__(self, config: Config, output: Path, workers: int | None) -> None:
+    def __init__(self, make: Make, config: Config, output: Path, workers: int | None) -> None:
         try:
             import ray
             import ray.data
         except ImportError as error:
             raise InputError(INSTALL) from error
-        self.config, self.output = replace(config, engine="local"), output
+        self.make, self.config, self.output = make, replace(config, engine="local"), output
         if not ray.is_initialized():
             path = os.pathsep.join(place or os.getcwd() for place in sys.path)
             ray.init(log_to_driver=False, logging_level=logging.ERROR, runtime_env={"env_vars": {"PYTHONPATH": path}})
@@ -64,7 +69,7 @@ class RayEngine:
             photos = ray.data.from_items(window, override_num_blocks=len(window))
             done = photos.map(
                 Actor,  # type: ignore[arg-type]
-                fn_constructor_args=(self.config, self.output, step, torch.get_num_threads()),
+                fn_constructor_args=(self.make, self.config, self.output, step, torch.get_num_threads()),
                 compute=ray.data.ActorPoolStrategy(size=count),
                 num_gpus=self.gpus,
                 num_cpus=0 if self.gpus else 1,
@@ -76,13 +81,10 @@ class RayEngine:
 class Actor:
     """One process: networks, and the photos that it is handed."""
 
-    def __init__(self, config: Config, output: Path, step: str, threads: int) -> None:
-        from veil.tasks.photos import AlbumSetup
-
+    def __init__(self, make: Make, config: Config, output: Path, step: str, threads: int) -> None:
         torch.set_num_threads(threads)
-        setup = AlbumSetup(config)
         self.step: Callable[[Iterable[Any]], Iterator[Line]] = getattr(
-            InProcess(lambda: setup.worker, output, config.on_no_face), step
+            InProcess(functools.cache(partial(make, config)), output, config.on_no_face), step
         )
 
     def __call__(self, row: dict[str, bytes]) -> dict[str, bytes]:
