@@ -350,3 +350,12 @@ def test_nothing_is_left_below_what_is_transparent(kind: str) -> None:
     found = cv2.imdecode(np.frombuffer(new, np.uint8), cv2.IMREAD_UNCHANGED)
     assert not found[:150].any()
     assert (decode(new) == shown).all()
+
+
+def test_a_ppm_keeps_its_eight_bits_and_one_of_sixteen_is_refused() -> None:
+    header = b"P6 # of two bytes?\n448 304\n%d\n"
+    shallow, deep = (header % 255) + PHOTO.tobytes(), (header % 65535) + (PHOTO.astype(">u2") * 257).tobytes()
+    before, after, mask = painted(shallow)
+    assert (decode(rewrite(shallow, after, mask).content)[~mask] == before[~mask]).all()
+    with pytest.raises(Unreadable, match="PPM of 16 bits"):
+        rewrite(deep, *painted(deep)[1:])

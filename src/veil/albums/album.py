@@ -18,8 +18,10 @@ from veil.faces.decode import Unreadable, decode, read_photo
 from veil.faces.frames import is_video
 from veil.faces.rewrite import Rewritten, rewrite
 from veil.storage.atomic import whole
+from veil.storage.faults import blamed
 from veil.storage.progress import Stages
 
+REPORT = "veil-report"  # folder in the output
 DONE, COPIED, SKIPPED, UNREADABLE = "done", "copied", "skipped", "unreadable"
 CHANGED = "changed after it was looked at: run the command again"
 Line = dict[str, Any]
@@ -101,25 +103,36 @@ def cover(job: Job, worker: Worker, output: Path, on_no_face: str) -> Line:
     line: Line = {"name": source.name, "stamp": job.stamp, "faces": []}
     if not job.plans and on_no_face != "copy":
         return line | {"status": SKIPPED, "reason": "no face found"}
+    target = output / source.name
+    if REPORT in Path(source.name).parts[:1]:
+        return line | {"status": UNREADABLE, "reason": f"its folder is called as the report's, {REPORT}"}
+    if not target.parent.resolve().is_relative_to(output.resolve()):
+        raise InputError(f"output must hold no link that leads out of it, got {target.parent}")
     try:
         if stamp(source.path) != job.stamp:  # its faces may be elsewhere now
             raise Unreadable(CHANGED)
         if is_video(source.name):
-            identical, rows = False, cover_video(source.path, output / source.name, job.plans, worker)
+            identical, rows = False, cover_video(source.path, target, job.plans, worker)
         else:
-            identical, rows = cover_photo(source.path, output / source.name, job.plans, worker)
+            identical, rows = cover_photo(source.path, target, job.plans, worker)
     except Unreadable as error:
         return line | {"status": UNREADABLE, "reason": str(error)}
     for row, person, plan in zip(rows, job.people, job.plans, strict=True):
         row |= {"person": person, "seed_key": plan.seed_key}
-    return line | {"status": DONE if rows else COPIED, "reason": "", "identical": identical, "faces": rows}
+    return line | {
+        "status": DONE if rows else COPIED,
+        "reason": "",
+        "identical": identical,
+        "faces": rows,
+        "written": stamp(target),
+    }
 
 
 def cover_photo(source: Path, target: Path, plans: Sequence[Plan], worker: Worker) -> tuple[bool, list[Row]]:
     """Write the photo with its faces covered; whether all else is identical, and what was done. Raises Unreadable."""
     content = read_photo(lambda: read_file(source))
     file, rows = worker.cover(content, plans) if plans else (without_metadata(content), [])
-    with whole(target) as partial:
+    with blamed(target.parent, "output"), whole(target) as partial:
         partial.write_bytes(file.content)
     return file.identical, rows
 
@@ -171,16 +184,21 @@ class Album:
                 if seen is not None and not seen["faces"]:
                     raise InputError(f"on_no_face=error: {seen['error'] or 'no face found'} in {source.name}")
 
-    def cover(self, engine: Engine, tell: "Tell", agreed: "Callable[[], Agreed]") -> None:
+    def cover(self, engine: Engine, tell: "Tell", agreed: "Agreed") -> None:
         """Cover every photo that is not covered yet, but the faces of those who agreed."""
         count = sum(1 for source in self.sources if not self._finished(source))
         if count:
             with self.stages.bar("cover", count, "photos") as advance:
-                for line in chain(self._unreadable(), engine.cover(self._jobs(tell, agreed())), self._changed()):
+                for line in chain(self._unreadable(), engine.cover(self._jobs(tell, agreed)), self._changed()):
                     if line["status"] in (SKIPPED, UNREADABLE):
                         (self.output / line["name"]).unlink(missing_ok=True)  # of the file as it was before
                     self.done.put(line)
                     advance(1)
+
+    @property
+    def pending(self) -> bool:
+        """Whether there is anything to do."""
+        return any(not self._finished(source) for source in self.sources)
 
     def _unreadable(self) -> Iterator[Line]:
         """What is no photo is done with."""
@@ -207,9 +225,11 @@ class Album:
         return (source for source in self.sources if self.looked.get(source.name, stamp(source.path)) is None)
 
     def _finished(self, source: Source) -> bool:
-        """Whether a photo is done with, and its file, where it has one, is still there."""
+        """Whether a photo is done with, and its file, where it has one, is as it was written."""
         line = self.done.get(source.name, stamp(source.path))
-        return line is not None and (line["status"] in (SKIPPED, UNREADABLE) or (self.output / source.name).exists())
+        if line is None or line["status"] in (SKIPPED, UNREADABLE):
+            return line is not None
+        return line["written"] == stamp(self.output / source.name)
 
     def _jobs(self, tell: "Tell", agreed: "Agreed") -> Iterator[Job]:
         """Two rounds: who is who, over all photos, then a job for each that is not covered."""

@@ -3,20 +3,21 @@
 import glob
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from veil.data.listing import hidden
 from veil.data.photos import SUFFIXES
 from veil.errors import InputError
+from veil.storage.text import legible
 
 
 class Source(NamedTuple):
     """A file."""
 
     path: Path
-    name: str  # below the output, `2024/beach.jpg`
+    name: str  # below the output, `2024/beach.jpg`; bytes that are no UTF-8 as `\\xe9`
 
 
 class Sources:
@@ -73,10 +74,12 @@ class Sources:
         for entry in entries:
             if hidden(entry.name):
                 self._ignore("hidden or of the system")
-            elif entry.is_dir():
+            elif _is(entry.is_dir):
                 yield from self._walk(folder / entry.name, f"{prefix}{entry.name}/", (*above, here))
+            elif not (_is(entry.is_file) or _is(entry.is_symlink)):
+                self._ignore("not a file")
             elif self._is_photo(entry.name):
-                yield Source(folder / entry.name, prefix + entry.name)
+                yield Source(folder / entry.name, legible(prefix + entry.name))
 
     def _is_photo(self, name: str) -> bool:
         suffix = Path(name).suffix.lower()
@@ -88,6 +91,14 @@ class Sources:
         self.ignored[reason] = self.ignored.get(reason, 0) + 1
 
 
+def _is(kind: Callable[[], bool]) -> bool:
+    """What the system says of an entry; a link to itself is nothing."""
+    try:
+        return kind()
+    except OSError:
+        return False
+
+
 def _roots(asked: str, alone: bool) -> list[Source]:
     """What a name of `input` stands for. A folder keeps its structure, below its own name if it is not `alone`; a
     pattern's files keep theirs, from where the pattern begins.
@@ -96,7 +107,7 @@ def _roots(asked: str, alone: bool) -> list[Source]:
     if path.is_dir():
         return [Source(path, "." if alone else path.resolve().name)]
     if path.exists():
-        return [Source(path, path.name)]
+        return [Source(path, legible(path.name))]
     if not glob.has_magic(asked):
         raise InputError(f"input: there is no file or folder {asked}")
     start = Path(*_before_magic(path.parts))
@@ -104,7 +115,7 @@ def _roots(asked: str, alone: bool) -> list[Source]:
     once = {file.resolve(): file for file in reversed(files) if file.is_file()}  # not again through a link in a circle
     if not once:
         raise InputError(f"input: no file matches {asked}")
-    return [Source(file, file.relative_to(start).as_posix()) for file in sorted(once.values())]
+    return [Source(file, legible(file.relative_to(start).as_posix())) for file in sorted(once.values())]
 
 
 def _before_magic(parts: Sequence[str]) -> list[str]:

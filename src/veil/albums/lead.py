@@ -166,7 +166,7 @@ class Lead:
             self.still = frame.seconds
         if action != self.action:
             self.given_up[action] += 1
-        self.known += action != "fill" and self.is_known(likeness)  # of one colour, nothing is left
+        self.known += self.is_known(likeness)
         for name, cosine in likeness.items():
             self.cosines[name] = max(cosine, self.cosines.get(name, -1.0))
 

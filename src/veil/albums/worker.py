@@ -26,6 +26,7 @@ from veil.maskers.protect import protected
 from veil.types import CROP, Embeddings, Faces, Images, Inpainter, Masks, Scores, view
 
 GROWTH = 1.5  # of the ratio, from one try to the next
+BATCH = 32  # faces at once, however many a photo has
 MOSAIC, BLUR = 40, 24.0  # px of a crop of 256: blocks, of which the view has four by four, and a standard deviation
 COVERS: dict[str, Inpainter] = {
     "blur": lambda faces, masks: blur(faces, masks, BLUR),
@@ -33,6 +34,7 @@ COVERS: dict[str, Inpainter] = {
     "fill": fill,
 }
 REPAINT = "repaint"
+PASTED = ("spared", "blur", "pixelate", REPAINT, "fill")  # first to last
 OTHERS, VIEWS = "the person's other photos", "other views of the face"  # what a masker may follow
 Row = dict[str, Any]
 Vectors = dict[str, Float[Tensor, " d"]]  # of a face, by recogniser
@@ -154,7 +156,10 @@ class Worker:
 
     def embedded(self, crops: Images) -> dict[str, Embeddings]:
         """As each recogniser sees them."""
-        return {name: network(crops) for name, network in self.recognizers.items()}
+        return {
+            name: torch.cat([network(part) for part in crops.split(BATCH)])
+            for name, network in self.recognizers.items()
+        }
 
 
 class _State:
@@ -181,8 +186,10 @@ class _State:
         if attempt:
             known = self.known()
             who = [index for index in who if known[index]]
-        if not who:
-            return
+        for start in range(0, len(who), BATCH):
+            self._repaint(who[start : start + BATCH], attempt)
+
+    def _repaint(self, who: Sequence[int], attempt: int) -> None:
         ratio = min(self.rules.masking.ratio * GROWTH**attempt, 1.0)
         grown = next(step for step in range(attempt + 1) if self.rules.masking.ratio * GROWTH**step >= ratio)
         faces = self._faces(who, attempt - grown if ratio == 1 else 0)
@@ -235,13 +242,13 @@ class _State:
             self.actions[index] = name
 
     def shown(self) -> Pixels:
-        """The photo with the paint of every face pasted back."""
-        shown = self.photo.copy()
-        for place, paint_, mask in zip(
-            self.places, to_pixels(self.paints), self.masks[:, 0].cpu().numpy(), strict=True
-        ):
-            part, face, rows, columns = window(shown, place)
-            shown[rows, columns] = paste_face(part, face, paint_, mask)
+        """The photo with the paint of every face pasted back: what is made of the face itself first, so that no blur
+        comes to lie on the repaint of a face that it is in.
+        """
+        shown, pixels, masks = self.photo.copy(), to_pixels(self.paints), self.masks[:, 0].cpu().numpy()
+        for index in sorted(range(len(self.plans)), key=lambda index: PASTED.index(self.actions[index])):
+            part, face, rows, columns = window(shown, self.places[index])
+            shown[rows, columns] = paste_face(part, face, pixels[index], masks[index])
         return shown
 
     def _cosines(self) -> dict[str, Float[Tensor, " faces"]]:
@@ -283,7 +290,7 @@ class _State:
                 "ratio": round(self.ratios[index], 4),
                 "tries": self.tried[index],
                 "masker_followed": self.followed[index],
-                "recognised": bool(known[index]) and self.actions[index] != "fill",  # of which nothing is left
+                "recognised": bool(known[index]),
                 **{f"cosine/{name}": round(float(cosines[name][index]), 4) for name in cosines},
             }
             for index, plan in enumerate(self.plans)

@@ -14,8 +14,7 @@ from veil.errors import InputError
 from veil.faces.align import SMALLEST, Box, Found, Pixels, face_detector
 
 Detector = Callable[[Pixels], "list[Detection]"]
-SAME = 0.6  # share of the smaller of two boxes in the other, from which they are one face, where neither is far larger
-LARGER = 4.0  # areas: a box so much larger is another face, in front of or behind the small one
+APART = 0.25  # of the smaller box's side: landmarks that lie nearer to each other on average are one face's
 
 
 class Detection(NamedTuple):
@@ -56,14 +55,15 @@ class TiledMTCNN:
 
     def __call__(self, photo: Pixels) -> list[Detection]:
         """The faces, the largest first."""
-        found: list[Detection] = []
+        found: list[list[Detection]] = []
         for place, scale in self._places(photo.shape[:2]):
             part = photo[place]
+            if min(part.shape[:2]) * scale < self.smallest:
+                continue  # there is no room for a face, and MTCNN fails
             if scale < 1:
                 part = cv2.resize(part, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-            if min(part.shape[:2]) >= SMALLEST:  # else there is no room for a face, and MTCNN fails
-                corner = np.array([place[1].start, place[0].start], np.float32)
-                found += self._faces(part, scale, corner)
+            corner = np.array([place[1].start, place[0].start], np.float32)
+            found.append(list(self._faces(part, scale, corner)))
         return merged(found)
 
     def _places(self, size: tuple[int, ...]) -> Iterator[tuple[tuple[slice, slice], float]]:
@@ -93,20 +93,22 @@ def _starts(length: int, tile: int) -> list[int]:
     return [round(start) for start in np.linspace(0, length - tile, count)]
 
 
-def merged(found: Sequence[Detection]) -> list[Detection]:
-    """One detection a face: of several of it, the most confident; the largest face first."""
-    kept: list[Detection] = []
-    for one in sorted(found, key=lambda detection: (-detection.confidence, *map(float, detection.found.box))):
-        if not any(same_face(one.found.box, other.found.box) for other in kept):
-            kept.append(one)
-    return sorted(kept, key=lambda detection: (-_area(detection.found.box), *map(float, detection.found.box)))
+def merged(places: Sequence[Sequence[Detection]]) -> list[Detection]:
+    """The faces that were seen in overlapping places, the largest first: of one that was seen in several, the most
+    confident. Two detections of one place are two faces, however near: the detector has told them apart.
+    """
+    kept: list[tuple[int, Detection]] = []
+    every = [(number, one) for number, found in enumerate(places) for one in found]
+    for number, one in sorted(every, key=lambda pair: (-pair[1].confidence, *map(float, pair[1].found.box))):
+        if not any(number != place and same_face(one.found, other.found) for place, other in kept):
+            kept.append((number, one))
+    return sorted((one for _, one in kept), key=lambda one: (-_area(one.found.box), *map(float, one.found.box)))
 
 
-def same_face(one: Box, other: Box) -> bool:
-    """Whether two boxes are of one face (`SAME`, `LARGER`)."""
-    sides = np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2])
-    areas = sorted((_area(one), _area(other)))
-    return bool((sides > 0).all() and sides.prod() > SAME * areas[0] and areas[1] < LARGER * areas[0])
+def same_face(one: Found, other: Found) -> bool:
+    """Whether the landmarks of two detections are nearly the same (`APART`)."""
+    side = min(_area(one.box), _area(other.box)) ** 0.5
+    return bool(np.linalg.norm(one.points - other.points, axis=1).mean() < APART * side)
 
 
 def _area(box: Box) -> float:

@@ -1,6 +1,8 @@
 """A JPEG with some pixels replaced: the blocks that a mask does not touch keep their coefficients."""
 
+import os
 import re
+import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -32,6 +34,7 @@ MOVES = {
     Transpose.ROTATE_90: (True, False, True),
 }
 MARKER = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd7]")  # that a length follows, but for the two below
+WORKPLACE = "veil-photo-"  # begins the name of a folder, which goes on with its process
 START, END = 0xD8, 0xD9
 METADATA = (*range(0xE0, 0xF0), 0xFE)  # APP0 to APP15, comments
 PROFILE_PART = 65519  # bytes of a profile in one segment
@@ -83,7 +86,7 @@ def _workplace() -> Iterator[Path]:
     """A file for jpeglib to work on, in a folder that goes with all copies of the photo in it: those that jpeglib makes
     would stay where it fails. One at a time.
     """
-    with LOCK, tempfile.TemporaryDirectory() as folder:
+    with LOCK, tempfile.TemporaryDirectory(prefix=f"{WORKPLACE}{os.getpid()}-") as folder:
         inside = SimpleNamespace(NamedTemporaryFile=partial(tempfile.NamedTemporaryFile, dir=folder))
         jpeglib.dct_jpeg.tempfile = inside
         try:
@@ -92,6 +95,14 @@ def _workplace() -> Iterator[Path]:
             raise Unreadable(f"a JPEG whose blocks cannot be taken over: {error.strerror or 'damaged'}") from error
         finally:
             jpeglib.dct_jpeg.tempfile = tempfile
+
+
+def remove_leftovers() -> None:
+    """Remove the photos that processes which were killed have left in the folder for temporary files."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{WORKPLACE}*-*"):
+        owner = folder.name.removeprefix(WORKPLACE).partition("-")[0]
+        if not Path("/proc", owner).exists():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def bare(content: bytes) -> bytes:

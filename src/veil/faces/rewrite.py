@@ -1,6 +1,7 @@
 """A photo file with some pixels replaced: its own format, depth and colour profile, and no other metadata."""
 
 import io
+import re
 from typing import Any, NamedTuple
 
 import cv2
@@ -57,6 +58,8 @@ def rewrite(content: bytes, pixels: UInt8[ndarray, "h w 3"], mask: Mask) -> Rewr
             return Rewritten(_write_deep(_replaced_deep(deep, pixels, mask), image), True)
         if image.mode not in MODES:
             raise Unreadable(f"{kind} of mode {image.mode} cannot be written back")
+        if kind == "PPM" and _is_deep_ppm(content):
+            raise Unreadable("PPM of 16 bits cannot be written back")
         new = _replaced(image.copy() if turn is None else image.transpose(turn), pixels, mask)
         if isinstance(image, JpegImageFile) and image.mode != "CMYK":
             return Rewritten(*replace_blocks(content, image, turn, new, mask))
@@ -127,6 +130,12 @@ def _is_lossless(webp: bytes) -> bool:
         size = int.from_bytes(webp[place + 4 : place + 8], "little")
         place += 8 + size + size % 2
     return webp[place : place + 4] == b"VP8L"
+
+
+def _is_deep_ppm(content: bytes) -> bool:
+    """Whether the third number of the header, behind comments, asks for two bytes (Netpbm; P1 and P4 have none)."""
+    numbers = re.sub(rb"#[^\n]*", b"", content[:4096]).split(maxsplit=4)
+    return content[1:2] not in b"14" and numbers[3].isdigit() and int(numbers[3]) > 255
 
 
 def _deep(content: bytes, image: Image.Image, turn: Transpose | None) -> UInt16[ndarray, "h w *channels"] | None:

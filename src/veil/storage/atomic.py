@@ -13,7 +13,7 @@ def whole(path: Path) -> Iterator[Path]:
     What raises leaves `path` as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    partial = path.with_name(f".{path.stem[:40]}.{os.getpid()}.partial{path.suffix}")  # names end at 255 bytes
     try:
         yield partial
         partial.replace(path)

@@ -20,7 +20,7 @@ def blamed(place: Path, knob: str = "cache") -> Iterator[None]:
     """Raise InputError that names the knob where `place` is full, read-only, no folder, or cannot lock files."""
     try:
         yield
-    except sqlite3.OperationalError as error:  # has no errno
+    except sqlite3.DatabaseError as error:  # has no errno
         raise InputError(_message(place, knob, str(error))) from error
     except OSError as error:
         if error.errno not in OF_THE_PLACE | NO_LOCKS:

@@ -12,18 +12,19 @@ import numpy as np
 from hydra.utils import instantiate
 from torch import nn
 
-from veil.albums.album import Agreed, Album, Engine, InProcess, Tell
+from veil.albums.album import REPORT, Agreed, Album, Engine, InProcess, Tell
 from veil.albums.files import Sources
 from veil.albums.ledger import Ledger
 from veil.albums.tracks import Clips
 from veil.albums.worker import COVERS, REPAINT, Rules, Vectors, Worker
 from veil.anonymization.anonymizer import Masker, Masking
 from veil.config import Config
-from veil.data.faces import FaceSet, everybody
+from veil.data.faces import everybody
 from veil.data.photos import SUFFIXES, read_file
 from veil.errors import InputError
 from veil.faces.decode import Unreadable, read_photo
 from veil.faces.frames import VIDEOS
+from veil.faces.jpeg import remove_leftovers
 from veil.metrics.pairs import all_pairs
 from veil.metrics.verification import strangers_of
 from veil.report.album import Summary, write_album
@@ -36,7 +37,7 @@ from veil.storage.progress import console
 from veil.tasks.judges import Judging
 from veil.tasks.whitebox import asking_masker
 
-REPORT = "veil-report"  # folder in the output
+ADDRESS = "address.json"  # there: what the album depends on
 ONE_PERSON = 1e-3  # false acceptance rate at which two faces of an album are one person's
 
 
@@ -59,16 +60,19 @@ def covered_album(config: Config) -> Summary:
     setup, output = AlbumSetup(config), _output(config)
     sources = Sources(setup.asked, output, frozenset(SUFFIXES) | VIDEOS)
     with locked(output / REPORT / ".lock", _say, knob="output"):
-        _begin(output / REPORT, album_parts(config, setup.data))
+        parts = album_parts(config, setup.data)
+        _refuse_another(output / REPORT, parts)
         join(config.cache)
         looks = looks_folder(config, [os.path.abspath(os.path.expanduser(name)) for name in setup.asked])
         looked = Ledger(looks / "looked.sqlite", "cache")
         people, done = (Ledger(output / REPORT / f"{name}.sqlite", "output") for name in ("people", "done"))
         album = Album(sources, output, looked, people, done, setup.stages)
-        engine = setup.engine(output)
-        album.look(engine, config.on_no_face)
-        tell = Tell(setup.one_person, config.task["sure"], config.consistent)
-        album.cover(engine, tell, lambda: setup.agreed)
+        if album.pending:
+            agreed, engine = setup.agreed, setup.engine(output)  # what is wrong with them is told before hours of work
+            with whole(output / REPORT / ADDRESS) as partial:
+                partial.write_text(json.dumps(parts, indent=1))
+            album.look(engine, config.on_no_face)
+            album.cover(engine, Tell(setup.one_person, config.task["sure"], config.consistent), agreed)
         return _reported(setup, output, album)
 
 
@@ -105,9 +109,9 @@ def _output(config: Config) -> Path:
     return output
 
 
-def _begin(report: Path, parts: Mapping[str, Any]) -> None:
-    """Note what the album depends on. Raises InputError where it was begun with other settings."""
-    path = report / "address.json"
+def _refuse_another(report: Path, parts: Mapping[str, Any]) -> None:
+    """Raise InputError where the album was begun with other settings."""
+    path = report / ADDRESS
     if path.exists():
         differing = unlike(parts, json.loads(path.read_text()))
         if differing:
@@ -115,8 +119,6 @@ def _begin(report: Path, parts: Mapping[str, Any]) -> None:
                 f"output holds an album that was made otherwise (it differs in {', '.join(differing[:6])}): choose "
                 f"another, or remove it, got {report.parent}"
             )
-    with whole(path) as partial:
-        partial.write_text(json.dumps(parts, indent=1))
 
 
 class AlbumSetup(Judging):
@@ -124,6 +126,7 @@ class AlbumSetup(Judging):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
+        remove_leftovers()
         doubtful, sure = config.task["doubtful"], config.task["sure"]
         if doubtful not in (*COVERS, REPAINT):
             raise InputError(f"task.doubtful must be one of {(*COVERS, REPAINT)}, got {doubtful!r}")
@@ -196,23 +199,22 @@ class AlbumSetup(Judging):
     @functools.cached_property
     def own_masker(self) -> Masker:
         """The masker; one that takes other people's maps has nobody to take them of."""
-
-        def nobody() -> FaceSet:
-            raise InputError(
-                f"masker={self.config.choices.masker} takes maps of labelled people: none with task=photos"
-            )
-
-        return asking_masker(replace(self.config, cache_scores=False), lambda: self.inpainter, nobody)
+        if "of" in self.config.masker:
+            name = self.config.choices.masker
+            raise InputError(f"masker={name} takes maps of labelled people, of whom task=photos has none")
+        config = replace(self.config, cache_scores=False)
+        return asking_masker(config, lambda: self.inpainter, lambda: self.enrolment.probes)
 
     @functools.cached_property
     def agreed(self) -> Agreed:
         """The people of `spare=`. Raises InputError for a photo there that does not show one face."""
+        worker = self.worker
         if self.config.spare is None:
             return Agreed([], {})
         vectors: list[Vectors] = []
         for source in Sources([self.config.spare], Path(str(self.config.output))):
             try:
-                faces = self.worker.look(read_photo(functools.partial(read_file, source.path)))
+                faces = worker.look(read_photo(functools.partial(read_file, source.path)))
             except Unreadable as error:
                 raise InputError(f"spare: {source.name} cannot be read ({error})") from error
             if len(faces) != 1:
