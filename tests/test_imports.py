@@ -22,6 +22,7 @@ ROOMS = (  # a module imports from its own room and from those below it
     "report",
     "attacks",
     "evaluation",
+    "albums",
     "anonymization",
     "maskers",
     "inpainters",

@@ -1,17 +1,17 @@
 """Veil: how much of a face must be repainted before nobody recognises the person, and what is lost by it.
 
-`veil.scores`, `veil.anonymize` and `veil.evaluate` do from Python what the command `veil` does; they are loaded when
-they are used.
+`veil.scores`, `veil.anonymize`, `veil.evaluate` and `veil.photos` do from Python what the command `veil` does; they
+are loaded when they are used.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from veil.api import anonymize, evaluate, scores
+    from veil.api import anonymize, evaluate, photos, scores
 
     __version__: str
 
-__all__ = ["__version__", "anonymize", "evaluate", "scores"]
+__all__ = ["__version__", "anonymize", "evaluate", "photos", "scores"]
 
 
 def __getattr__(name: str) -> Any:
@@ -19,7 +19,7 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("veil")
-    if name in ("anonymize", "evaluate", "scores"):
+    if name in ("anonymize", "evaluate", "photos", "scores"):
         from veil import api
 
         return getattr(api, name)

@@ -1,6 +1,6 @@
 """Veil from Python, with the choices and knobs of the command line as arguments."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from veil.anonymization.anonymized_set import AnonymizedSet
 from veil.config import Config, compose, conf_folder
 from veil.errors import InputError
 from veil.evaluation.results import Results, read_results
+from veil.report.album import Summary
 from veil.tasks.anonymize import by_itself, made_set, scored
 from veil.tasks.evaluate import evaluate as run_evaluation
 from veil.tasks.setup import Setup
@@ -82,6 +83,26 @@ def evaluate(photos: str | Path = ATT, anonymized: str | Path | None = None, **k
         return read_results(run_evaluation(config))
 
 
+def photos(input: str | Path | Sequence[str | Path], output: str | Path, **knobs: Any) -> Summary:
+    """Cover every face of your own photos and write them, without metadata, into a new folder.
+
+    Args:
+        input: a file, a folder, a pattern such as `trip/**/*.jpg`, or several of these.
+        output: a new folder outside of input, or one that this began.
+        knobs: as in `anonymize`: `until=1e-4`, `spare="who_agreed"`, `masker="saliency"`.
+
+    Gives what was done, counted; `<output>/veil-report` holds the page and the tables. Raises InputError for what the
+    command line refuses.
+
+    """
+    from veil.tasks.photos import covered_album
+
+    asked = [input] if isinstance(input, str | Path) else input
+    turned = {"input": [str(name) for name in asked], "output": str(output), **knobs}
+    with _reasons():
+        return covered_album(_config(ATT, {"logger": "csv", **turned}, task="photos"))
+
+
 @contextmanager
 def _reasons() -> Iterator[None]:
     """Raise what a constructor raised, not Hydra's wrapping of it."""
@@ -91,7 +112,7 @@ def _reasons() -> Iterator[None]:
         raise error.__cause__ or error from error
 
 
-def _config(photos: str | Path, knobs: Mapping[str, Any]) -> Config:
+def _config(photos: str | Path, knobs: Mapping[str, Any], task: str = "evaluate") -> Config:
     """Choices of groups are overrides; knobs are set in the composed config, so that no value needs quoting."""
     if not str(photos):
         raise InputError("photos must be a folder, a zip, a .csv or `att`, got ''")
@@ -99,7 +120,9 @@ def _config(photos: str | Path, knobs: Mapping[str, Any]) -> Config:
         raise InputError(f"task is the function that is called, got {knobs['task']!r}")
     folder = str(photos) != ATT
     groups = {path.name for path in conf_folder().iterdir() if path.is_dir()}
-    chosen = {"data": "folder" if folder else ATT} | {key: value for key, value in knobs.items() if key in groups}
+    chosen = {"task": task, "data": "folder" if folder else ATT} | {
+        key: value for key, value in knobs.items() if key in groups
+    }
     turned = {key: value for key, value in knobs.items() if key not in groups}
     if folder:
         turned["data.root"] = str(photos)

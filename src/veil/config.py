@@ -86,6 +86,7 @@ class Config:
     controls: Any = MISSING
     features: Any = MISSING
     metrics: Any = MISSING
+    detector: Any = MISSING
     trainer: Any = MISSING
     logger: Any = MISSING
     ratio: float = 0.25

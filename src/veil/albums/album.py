@@ -19,7 +19,6 @@ from veil.faces.rewrite import Rewritten, rewrite
 from veil.storage.atomic import whole
 from veil.storage.progress import Stages
 
-ON_NO_FACE = ("skip", "copy", "error")
 DONE, COPIED, SKIPPED, UNREADABLE = "done", "copied", "skipped", "unreadable"
 Line = dict[str, Any]
 
@@ -28,6 +27,7 @@ class Job(NamedTuple):
     """A photo to be covered, and who each of its faces is."""
 
     source: Source
+    stamp: str  # of the file that was looked at
     plans: list[Plan]
     people: list[int | None]  # None: doubtful, nobody's
 
@@ -96,14 +96,12 @@ def look(source: Source, worker: Worker) -> Line:
 def cover(job: Job, worker: Worker, output: Path, on_no_face: str) -> Line:
     """Cover a photo's faces and write it; what was done. Of what cannot be covered nothing is written."""
     source = job.source
-    line: Line = {"name": source.name, "stamp": stamp(source.path), "faces": []}
+    line: Line = {"name": source.name, "stamp": job.stamp, "faces": []}
     if not job.plans and on_no_face == "skip":
         return line | {"status": SKIPPED, "reason": "no face found"}
     try:
-        if is_video(source.name):
-            identical, rows = False, cover_video(source.path, output / source.name, job.plans, worker)
-        else:
-            identical, rows = cover_photo(source.path, output / source.name, job.plans, worker)
+        target = output / source.name
+        identical, rows = (cover_clip if is_video(source.name) else cover_photo)(job, target, worker)
     except Unreadable as error:
         return line | {"status": UNREADABLE, "reason": str(error)}
     for row, person, plan in zip(rows, job.people, job.plans, strict=True):
@@ -111,13 +109,26 @@ def cover(job: Job, worker: Worker, output: Path, on_no_face: str) -> Line:
     return line | {"status": DONE if rows else COPIED, "reason": "", "identical": identical, "faces": rows}
 
 
-def cover_photo(source: Path, target: Path, plans: Sequence[Plan], worker: Worker) -> tuple[bool, list[Row]]:
+def cover_photo(job: Job, target: Path, worker: Worker) -> tuple[bool, list[Row]]:
     """Write the photo with its faces covered; whether all else is identical, and what was done. Raises Unreadable."""
-    content = read_photo(lambda: read_file(source))
-    file, rows = worker.cover(content, plans) if plans else (without_metadata(content), [])
+    content = read_photo(lambda: read_file(job.source.path))
+    check_unchanged(job)
+    file, rows = worker.cover(content, job.plans) if job.plans else (without_metadata(content), [])
     with whole(target) as partial:
         partial.write_bytes(file.content)
     return file.identical, rows
+
+
+def cover_clip(job: Job, target: Path, worker: Worker) -> tuple[bool, list[Row]]:
+    """As `cover_photo`, a video."""
+    check_unchanged(job)
+    return False, cover_video(job.source.path, target, job.plans, worker)
+
+
+def check_unchanged(job: Job) -> None:
+    """Raises Unreadable for a file that is not the one that was looked at: its faces may be elsewhere now."""
+    if stamp(job.source.path) != job.stamp:
+        raise Unreadable("changed after it was looked at: run the command again")
 
 
 def without_metadata(content: bytes) -> Rewritten:
@@ -127,8 +138,11 @@ def without_metadata(content: bytes) -> Rewritten:
 
 
 def stamp(path: Path) -> str:
-    """Size and time of change: of a file with others, nothing is known."""
-    status = path.stat()
+    """Size and time of change: of a file with others, nothing is known. Empty for one that is gone."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ""
     return f"{status.st_size}-{status.st_mtime_ns}"
 
 
@@ -191,16 +205,19 @@ class Album:
 
     def _jobs(self, tell: "Tell", agreed: "Agreed") -> Iterator[Job]:
         """Two rounds: who is who, over all photos, then a job for each that is not covered."""
-        people, keys = People(tell.same), dict[int, str]()
-        for source, faces in self._seen():
+        people, keys, painted = People(tell.same), dict[int, str](), dict[int, str]()
+        for source, seen, faces in self._seen():
             who = [people.add(face.vectors) if face.confidence >= tell.sure else None for face in faces]
-            self.people.put({"name": source.name, "stamp": stamp(source.path), "people": who})
-            painted = self._painted_before(source)
+            self.people.put({"name": source.name, "stamp": seen, "people": who})
+            before = self._painted_from(source)
             for number, person in enumerate(who):
                 if person is not None:
-                    keys.setdefault(person, painted.get(number, f"{source.name}#{number}"))
-        for source, faces in self._seen():
-            named = self.people.get(source.name, stamp(source.path))
+                    keys.setdefault(person, f"{source.name}#{number}")
+                    if number in before:
+                        painted.setdefault(person, before[number])
+        keys |= painted  # a person who was painted already has that face
+        for source, seen, faces in self._seen():
+            named = self.people.get(source.name, seen)
             if named is not None and not self._finished(source):
                 plans = []
                 for number, (face, person) in enumerate(zip(faces, named["people"], strict=True)):
@@ -208,18 +225,20 @@ class Album:
                     key = keys[person] if told and tell.consistent else f"{source.name}#{number}"
                     others = people.others(person, face.vectors) if told else {}
                     plans.append(Plan(face, key, others, told and agreed.include(face)))
-                yield Job(source, plans, named["people"])
+                yield Job(source, seen, plans, named["people"])
 
-    def _painted_before(self, source: Source) -> dict[int, str]:
+    def _painted_from(self, source: Source) -> dict[int, str]:
         """From which keys the faces of a photo that is covered already were painted."""
         line = self.done.get(source.name, stamp(source.path))
         return {} if line is None else {number: face["seed_key"] for number, face in enumerate(line["faces"])}
 
-    def _seen(self) -> Iterator[tuple[Source, list[Sighting]]]:
+    def _seen(self) -> Iterator[tuple[Source, str, list[Sighting]]]:
+        """Each photo, the stamp of the file that was looked at, and its faces."""
         for source in self.sources:
-            line = self.looked.get(source.name, stamp(source.path))
+            seen = stamp(source.path)
+            line = self.looked.get(source.name, seen)
             if line is not None and line["error"] is None:
-                yield source, [from_json(face) for face in line["faces"]]
+                yield source, seen, [from_json(face) for face in line["faces"]]
 
 
 class Agreed:

@@ -96,11 +96,11 @@ def _roots(asked: str) -> list[Source]:
     if not glob.has_magic(asked):
         raise InputError(f"input: there is no file or folder {asked}")
     start = Path(*_before_magic(path.parts))
-    found = sorted(glob.glob(str(path), recursive=True))
-    if not found:
+    files = [Path(name) for name in sorted(glob.glob(str(path), recursive=True), key=lambda name: (len(name), name))]
+    once = {file.resolve(): file for file in reversed(files) if file.is_file()}  # not again through a link in a circle
+    if not once:
         raise InputError(f"input: no file matches {asked}")
-    files = [Path(name) for name in found if Path(name).is_file()]
-    return [Source(file, file.relative_to(start).as_posix()) for file in files]
+    return [Source(file, file.relative_to(start).as_posix()) for file in sorted(once.values())]
 
 
 def _before_magic(parts: Sequence[str]) -> list[str]:

@@ -176,7 +176,7 @@ class _State:
 
     def _first(self, plan: Plan) -> str:
         doubtful = plan.sighting.confidence < self.rules.sure
-        return self.rules.doubtful if doubtful and self.rules.doubtful != "repaint" else REPAINT
+        return self.rules.doubtful if doubtful and self.rules.doubtful != REPAINT else REPAINT
 
     def repaint(self, attempt: int) -> None:
         """Paint the faces that are still known, or all at the first attempt: a larger ratio, then another seed."""

@@ -109,6 +109,12 @@ class Enrolment(NamedTuple):
     inventory: Inventory  # what was left out, photos of several people, the same picture twice
 
 
+def everybody(enrolment: Enrolment) -> FaceSet:
+    """Gallery and probes, in the data set's order."""
+    both = enrolment.gallery.union(enrolment.probes)
+    return both.select(np.argsort(both.numbers).tolist())
+
+
 def join(faces: Sequence[Faces]) -> Faces:
     """One batch of several."""
     images, identities, seeds, keys = zip(*faces, strict=True)

@@ -39,11 +39,11 @@ class TiledMTCNN:
 
     def __init__(self, smallest: int = SMALLEST, tile: int = 1024, least: float = 0.7) -> None:
         if smallest < SMALLEST:
-            raise InputError(f"task.detector.smallest is the side of a face in px, at least {SMALLEST}, got {smallest}")
+            raise InputError(f"detector.smallest is the side of a face in px, at least {SMALLEST}, got {smallest}")
         if tile < 8 * smallest:
-            raise InputError(f"task.detector.tile is a side in px, at least {8 * smallest}, got {tile}")
+            raise InputError(f"detector.tile is a side in px, at least {8 * smallest}, got {tile}")
         if not 0 < least < 1:
-            raise InputError(f"task.detector.least is a confidence, in (0, 1), got {least}")
+            raise InputError(f"detector.least is a confidence, in (0, 1), got {least}")
         self.smallest, self.tile, self.least = smallest, tile, least
 
     @cached_property

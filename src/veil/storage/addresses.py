@@ -141,13 +141,13 @@ def album_parts(config: Config, data: str) -> dict[str, Any]:
 
     """
     knobs = ("ratio", "raggedness", "cells", "protect", "until", "tries", "consistent", "on_no_face")
-    task = {name: config.task[name] for name in ("doubtful", "sure", "detector", "video")}
+    task = {name: config.task[name] for name in ("doubtful", "sure", "video")}
     return {
         "data": data,
         **{knob: getattr(config, knob) for knob in knobs},
         "spare": None if config.spare is None else content(Path(config.spare).expanduser(), config.cache),
-        "task": settings(task, config.cache),
-        **_settings(config, "masker", "inpainter", "recognizer", "judges"),
+        "task": task,
+        **_settings(config, "detector", "masker", "inpainter", "recognizer", "judges"),
         **_common(config, "veil.albums.album"),
     }
 
@@ -161,10 +161,9 @@ def looks_folder(config: Config, inputs: Sequence[str]) -> Path:
     """
     parts = {
         "inputs": list(inputs),
-        "detector": settings(config.task["detector"], config.cache),
         "video": {name: config.task["video"][name] for name in ("every", "bridge")},
-        **_settings(config, "recognizer", "judges"),
-        **_common(config, "veil.albums.worker"),
+        **_settings(config, "detector", "recognizer", "judges"),
+        **_common(config, "veil.albums.video"),
     }
     return Path(config.cache).expanduser() / "albums" / digest(parts)
 

@@ -18,7 +18,7 @@ from veil.albums.tracks import Clips
 from veil.albums.worker import COVERS, REPAINT, Rules, Vectors, Worker
 from veil.anonymization.anonymizer import Masker, Masking
 from veil.config import Config
-from veil.data.faces import FaceSet
+from veil.data.faces import FaceSet, everybody
 from veil.data.photos import SUFFIXES, read_file
 from veil.errors import InputError
 from veil.faces.decode import Unreadable, read_photo
@@ -33,7 +33,6 @@ from veil.storage.fingerprint import unlike
 from veil.storage.locks import locked
 from veil.storage.progress import console
 from veil.tasks.judges import Judging
-from veil.tasks.verify import everybody
 from veil.tasks.whitebox import asking_masker
 
 REPORT = "veil-report"  # folder in the output
@@ -61,9 +60,9 @@ def covered_album(config: Config) -> Summary:
         _begin(output / REPORT, album_parts(config, setup.data))
         join(config.cache)
         looks = looks_folder(config, [str(root.path.resolve()) for root in sources.roots])
-        ledgers = [Ledger(looks / f"{name}.sqlite", "cache") for name in ("looked", "people")]
+        looked, people = (Ledger(looks / f"{name}.sqlite", "cache") for name in ("looked", "people"))
         done = Ledger(output / REPORT / "done.sqlite", "output")
-        album = Album(sources, output, *ledgers, done, setup.stages)
+        album = Album(sources, output, looked, people, done, setup.stages)
         engine = setup.engine(output)
         album.look(engine, config.on_no_face)
         tell = Tell(setup.one_person, config.task["sure"], config.consistent)
@@ -128,6 +127,9 @@ class Photos(Judging):
             raise InputError(f"task.doubtful must be one of {(*COVERS, REPAINT)}, got {doubtful!r}")
         if not 0 <= sure <= 1:
             raise InputError(f"task.sure is a confidence, in [0, 1], got {sure}")
+        workers = config.task["workers"]
+        if workers is not None and workers < 1:
+            raise InputError(f"task.workers is how many processes engine=ray starts, null or at least 1, got {workers}")
         Clips(**config.task["video"])  # raises for what it cannot be
         for knob, value, allowed in (
             ("surrogates", config.surrogates, {}),
@@ -182,7 +184,7 @@ class Photos(Judging):
         doubtful, sure = config.task["doubtful"], config.task["sure"]
         clips = Clips(**config.task["video"], batch=config.batch_size)
         rules = Rules(masking, config.until, limits, config.tries, doubtful, sure, config.seed, clips)
-        detector = instantiate(config.task["detector"])
+        detector = instantiate(config.detector)
         return Worker(detector, self.recognizers, self.own_masker, self.inpainter, rules, self.device)
 
     @functools.cached_property
@@ -221,4 +223,8 @@ class Photos(Judging):
 
     def engine(self, output: Path) -> Engine:
         """Where photos are worked on."""
+        if self.config.engine == "ray":
+            from veil.tasks.ray_engine import RayEngine
+
+            return RayEngine(self.config, output, self.config.task["workers"])
         return Local(lambda: self.worker, output, self.config.on_no_face)

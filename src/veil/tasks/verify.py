@@ -12,7 +12,7 @@ from numpy import ndarray
 from rich.table import Table
 
 from veil.config import Config
-from veil.data.faces import Enrolment, FaceSet
+from veil.data.faces import Enrolment, FaceSet, everybody
 from veil.data.splitfile import checksum
 from veil.errors import InputError
 from veil.evaluation.results import Flag, Results, read_results, write_results
@@ -99,12 +99,6 @@ def _make(config: Config, folder: Path, enrolment: Enrolment, stages: Stages) ->
     flags = [Flag("pairs left out", lost)] if len(pairs) < len(asked) else []
     command = shlex.join(["python", "run.py", *HydraConfig.get().overrides.task])
     write_results(folder, Results(by_name(figures), flags, counts, command, stages.seconds, {"folds": folds}))
-
-
-def everybody(enrolment: Enrolment) -> FaceSet:
-    """Gallery and probes, in the data set's order."""
-    both = enrolment.gallery.union(enrolment.probes)
-    return both.select(np.argsort(both.numbers).tolist())
 
 
 def asked_pairs(config: Config, faces: FaceSet) -> list[NamedPair]:
