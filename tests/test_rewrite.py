@@ -353,7 +353,7 @@ def test_nothing_is_left_below_what_is_transparent(kind: str) -> None:
 
 
 def test_a_ppm_keeps_its_eight_bits_and_one_of_sixteen_is_refused() -> None:
-    header = b"P6 # of two bytes?\n448 304\n%d\n"
+    header = f"P6 # of two bytes?\n{PHOTO.shape[1]} {PHOTO.shape[0]}\n%d\n".encode()
     shallow, deep = (header % 255) + PHOTO.tobytes(), (header % 65535) + (PHOTO.astype(">u2") * 257).tobytes()
     before, after, mask = painted(shallow)
     assert (decode(rewrite(shallow, after, mask).content)[~mask] == before[~mask]).all()

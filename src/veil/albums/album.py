@@ -109,12 +109,7 @@ def cover(job: Job, worker: Worker, output: Path, on_no_face: str) -> Line:
     if not target.parent.resolve().is_relative_to(output.resolve()):
         raise InputError(f"output must hold no link that leads out of it, got {target.parent}")
     try:
-        if stamp(source.path) != job.stamp:  # its faces may be elsewhere now
-            raise Unreadable(CHANGED)
-        if is_video(source.name):
-            identical, rows = False, cover_video(source.path, target, job.plans, worker)
-        else:
-            identical, rows = cover_photo(source.path, target, job.plans, worker)
+        identical, rows = (cover_clip if is_video(source.name) else cover_photo)(job, target, worker)
     except Unreadable as error:
         return line | {"status": UNREADABLE, "reason": str(error)}
     for row, person, plan in zip(rows, job.people, job.plans, strict=True):
@@ -128,13 +123,26 @@ def cover(job: Job, worker: Worker, output: Path, on_no_face: str) -> Line:
     }
 
 
-def cover_photo(source: Path, target: Path, plans: Sequence[Plan], worker: Worker) -> tuple[bool, list[Row]]:
+def cover_photo(job: Job, target: Path, worker: Worker) -> tuple[bool, list[Row]]:
     """Write the photo with its faces covered; whether all else is identical, and what was done. Raises Unreadable."""
-    content = read_photo(lambda: read_file(source))
-    file, rows = worker.cover(content, plans) if plans else (without_metadata(content), [])
+    content = read_photo(lambda: read_file(job.source.path))
+    check_unchanged(job)
+    file, rows = worker.cover(content, job.plans) if job.plans else (without_metadata(content), [])
     with blamed(target.parent, "output"), whole(target) as partial:
         partial.write_bytes(file.content)
     return file.identical, rows
+
+
+def cover_clip(job: Job, target: Path, worker: Worker) -> tuple[bool, list[Row]]:
+    """As `cover_photo`, a video."""
+    check_unchanged(job)
+    return False, cover_video(job.source.path, target, job.plans, worker)
+
+
+def check_unchanged(job: Job) -> None:
+    """Raises Unreadable for a file that is not the one that was looked at: its faces may be elsewhere now."""
+    if stamp(job.source.path) != job.stamp:
+        raise Unreadable(CHANGED)
 
 
 def without_metadata(content: bytes) -> Rewritten:

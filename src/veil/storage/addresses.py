@@ -163,7 +163,7 @@ def looks_folder(config: Config, inputs: Sequence[str]) -> Path:
         "inputs": list(inputs),
         "video": {name: config.task["video"][name] for name in ("every", "bridge")},
         **_settings(config, "detector", "recognizer", "judges"),
-        **_common(config, "veil.albums.worker"),
+        **_common(config, "veil.albums.video"),
     }
     return Path(config.cache).expanduser() / "albums" / digest(parts)
 
