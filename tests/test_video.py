@@ -22,7 +22,7 @@ from veil.anonymization.anonymizer import Masking
 from veil.faces.decode import Unreadable
 from veil.faces.detect import Detector
 from veil.inpainters.classical import fill, none
-from veil.tasks.photos import Photos, covered_album
+from veil.tasks.photos import AlbumSetup, covered_album
 from veil.types import Faces, Images, Inpainter, Masks, Scores
 
 NEVER = {"tiny": 2.0}  # no cosine is above
@@ -285,7 +285,7 @@ def test_a_larger_mask_is_not_smoothed_with_what_a_smaller_one_left_clear(short:
 @pytest.fixture
 def album(photos: Path, cache: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., object]:
     """Runs of the command on `tmp_path/in`, with MTCNN, and a threshold that so few people could not give."""
-    monkeypatch.setattr(Photos, "thresholds", {"facenet": {1e-3: 0.5}})
+    monkeypatch.setattr(AlbumSetup, "thresholds", {"facenet": {1e-3: 0.5}})
 
     def run(*overrides: str) -> object:
         return covered_album(
