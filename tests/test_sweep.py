@@ -66,8 +66,8 @@ def test_a_failure_is_told_at_once_with_its_cause_and_progress_after_each_run(tm
     assert process.returncode == 1
     assert "FAILED seed=13: ZeroDivisionError: no luck\n" in err
     assert err.endswith("1 of 3 runs failed:\n  seed=13: ZeroDivisionError: no luck\n")
-    assert re.search(r"\[1 of 3 done, ends in \d s\]  seed=1\n", out)
-    assert re.search(r"\[1 of 3 done, 1 failed, ends in \d s\]  seed=13\n", out)
+    assert re.search(r"\[1 of 3 done, ends in \d+ (s|min)\]  seed=1\n", out)
+    assert re.search(r"\[1 of 3 done, 1 failed, ends in \d+ (s|min)\]  seed=13\n", out)
     assert "[2 of 3 done, 1 failed]  seed=2\n" in out
     assert naps(tmp_path) == every(1, 2)
     (journal,) = tmp_path.glob("sweeps/*/runs.jsonl")
