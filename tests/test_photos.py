@@ -74,9 +74,7 @@ def test_faces_as_they_were_are_shown_when_asked_for(album: Album) -> None:
 
 
 def test_a_face_that_no_repaint_hides_ends_with_an_exit_code_and_is_covered(album: Album, tmp_path: Path) -> None:
-    with pytest.raises(
-        SystemExit, match="2 of 2 faces are covered whole, as no repaint hid them"
-    ):
+    with pytest.raises(SystemExit, match="2 of 2 faces are covered whole, as no repaint hid them"):
         cover(album("until=0.01", "inpainter=none", "tries=2"))
     after = np.array(Image.open(tmp_path / "out/a.png"))
     assert len(np.unique(after[120:180, 360:450].reshape(-1, 3), axis=0)) < 200  # a few blocks
