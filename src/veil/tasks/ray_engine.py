@@ -63,12 +63,13 @@ class RayEngine:
     def _mapped(self, step: str, items: Iterable[Any]) -> Iterator[Line]:
         import ray.data
 
+        actor: Any = Actor  # Ray takes a class whose objects are called
         waiting = iter(items)
         while window := [{"item": pickle.dumps(item)} for item in islice(waiting, WINDOW)]:
             count = min(self.workers, len(window))
             photos = ray.data.from_items(window, override_num_blocks=len(window))
             done = photos.map(
-                Actor,  # type: ignore[arg-type]
+                actor,
                 fn_constructor_args=(self.make, self.config, self.output, step, torch.get_num_threads()),
                 compute=ray.data.ActorPoolStrategy(size=count),
                 num_gpus=self.gpus,
