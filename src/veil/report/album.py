@@ -71,7 +71,7 @@ class Summary:
             others = "".join(f", {count} {name}" for name, count in self.actions.items() if name != "repaint")
             lines.append(f"Faces: {self.faces}; {repainted} repainted{mean}{others}")
         if self.recognised:
-            lines.append(f"Still recognised: {self.recognised} faces")
+            lines.append(f"Still taken for the same person: {self.recognised} of {self.faces} faces")
         lines += [f"Not written: {reason}: {', '.join(names[:3])}" for reason, names in self.listed.items()]
         if self.ignored:
             lines.append(f"Ignored: {', '.join(f'{count} x {reason}' for reason, count in self.ignored.items())}")

@@ -38,6 +38,7 @@ from veil.tasks.judges import Judging
 from veil.tasks.whitebox import asking_masker
 
 ADDRESS = "address.json"  # there: what the album depends on
+SAME = "are still taken for the same person: look at them"
 ONE_PERSON = 1e-3  # false acceptance rate at which two faces of an album are one person's
 
 
@@ -50,8 +51,8 @@ def photos(config: Config) -> Path:
     page = Path(str(config.output)).expanduser() / REPORT / "index.html"
     console.print(f"{summary}\nPage: {page}", soft_wrap=True, markup=False)
     if config.until is not None and (summary.failed or summary.recognised):
-        told = f"{summary.failed} of {summary.faces} faces are covered whole, as no repaint hid them"
-        raise SystemExit(f"{told}; {summary.recognised} are still recognised")
+        counts = {"are covered whole, as no repaint hid them": summary.failed, SAME: summary.recognised}
+        raise SystemExit("; ".join(f"{n} of {summary.faces} faces {what}" for what, n in counts.items() if n))
     return page.parent
 
 
