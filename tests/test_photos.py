@@ -30,6 +30,8 @@ def album(cache: str, tmp_path: Path) -> Album:
     """Configs of quick albums of `in`."""
     save(tmp_path / "in/a.png", party((40, 60, 120), (330, 90, 150)))
     save(tmp_path / "in/trip/b.jpg", ROOM)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty/notes.txt").write_text("no photo")
 
     def config(*overrides: str, output: str = "out") -> Config:
         return compose_config("task=photos", *knobs(tmp_path / "in", tmp_path / output, cache), *overrides)
@@ -95,6 +97,7 @@ def test_python_does_the_same(album: Album, tmp_path: Path, cache: str) -> None:
     [
         (["output=null"], "output must be a new folder"),
         (["input=null"], "input must name photos"),
+        (["input={in}/../empty"], "input must hold photos or videos, got none .*1 x suffix .txt"),
         (["until=0.5"], "until is a false acceptance rate"),
         (["until=1e-4"], "until=0.0001 needs more people in data=att"),
         (["tries=0"], "tries is how often"),

@@ -60,6 +60,9 @@ def covered_album(config: Config) -> Summary:
     """The album, covered; what is covered already stays as it is. Raises InputError for what cannot be begun."""
     setup, output = AlbumSetup(config), _output(config)
     sources = Sources(setup.asked, output, frozenset(SUFFIXES) | VIDEOS)
+    if next(iter(sources), None) is None:
+        ignored = ", ".join(f"{count} x {reason}" for reason, count in sources.ignored.items())
+        raise InputError(f"input must hold photos or videos, got none in {setup.asked} ({ignored or 'empty'})")
     with locked(output / REPORT / ".lock", _say, knob="output"):
         parts = album_parts(config, setup.data)
         _refuse_another(output / REPORT, parts)
@@ -89,8 +92,7 @@ def _reported(setup: "AlbumSetup", output: Path, album: Album) -> Summary:
         "consistent": config.consistent,
         "thresholds set on": f"{config.choices.data}, {len(setup.enrolment.people)} people",
     }
-    limits = setup.worker.rules.thresholds
-    write_album(output, output / REPORT, album.lines(), summary, limits, facts, there, config.task["pictured"])
+    write_album(output, output / REPORT, album.lines(), summary, setup.limits, facts, there, config.task["pictured"])
     return summary
 
 
@@ -189,11 +191,9 @@ class AlbumSetup(Judging):
         """The networks."""
         config = self.config
         masking = Masking(config.ratio, config.cells, config.protect, raggedness=config.raggedness)
-        far = config.until or ONE_PERSON
-        limits = {name: limits[far] for name, limits in self.thresholds.items()}
         doubtful, sure = config.task["doubtful"], config.task["sure"]
         clips = Clips(**config.task["video"], batch=config.batch_size)
-        rules = Rules(masking, config.until, limits, config.tries, doubtful, sure, config.seed, clips)
+        rules = Rules(masking, config.until, self.limits, config.tries, doubtful, sure, config.seed, clips)
         detector = instantiate(config.detector)
         return Worker(detector, self.recognizers, self.own_masker, self.inpainter, rules, self.device)
 
@@ -224,6 +224,12 @@ class AlbumSetup(Judging):
         if not vectors:
             raise InputError(f"spare must be a folder with photos of those who agreed, got {self.config.spare}")
         return Agreed(vectors, {name: limits[min(limits)] for name, limits in self.thresholds.items()})
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """By recogniser, the cosine above which it takes two faces for one person's, at the rate `until`."""
+        far = self.config.until or ONE_PERSON
+        return {name: limits[far] for name, limits in self.thresholds.items()}
 
     @property
     def one_person(self) -> float:
