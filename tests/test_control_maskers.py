@@ -144,7 +144,7 @@ def test_any_masker_can_be_controlled_but_one_that_asks_for_more(masker: str) ->
         config = compose(f"masker={masker}", f"masker@masker.of={of}")
         return asking_masker(config, lambda: pytest.fail("asked"), lambda: pytest.fail("asked"))
 
-    assert asked("gradcam").keywords["of"].masker.func is gradcam
+    assert asked("gradcam").keywords["of"].masker.__wrapped__.func is gradcam
     for of in ("search", "shuffled"):
         with pytest.raises(InputError, match=r"masker\.of must be a masker that asks for the face alone, got veil"):
             asked(of)

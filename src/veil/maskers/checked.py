@@ -1,5 +1,7 @@
 """A masker's scores, looked at before anything is made or kept of them: it may be anybody's code."""
 
+import functools
+
 import torch
 
 from veil.errors import InputError
@@ -13,6 +15,7 @@ def checked(masker: Masker, name: str) -> Masker:
     face.
     """
 
+    @functools.wraps(masker)
     def scores(faces: Faces, recognizer: WhiteBox) -> Scores:
         found = masker(faces, recognizer)
         wrong = _wrong(found, faces)
