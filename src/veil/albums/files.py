@@ -3,11 +3,11 @@
 import glob
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from veil.data.listing import hidden
+from veil.data.listing import entry_is, hidden
 from veil.data.photos import SUFFIXES
 from veil.errors import InputError
 from veil.storage.text import legible
@@ -74,9 +74,9 @@ class Sources:
         for entry in entries:
             if hidden(entry.name):
                 self._ignore("hidden or of the system")
-            elif _is(entry.is_dir):
+            elif entry_is(entry.is_dir):
                 yield from self._walk(folder / entry.name, f"{prefix}{entry.name}/", (*above, here))
-            elif not (_is(entry.is_file) or _is(entry.is_symlink)):
+            elif not (entry_is(entry.is_file) or entry_is(entry.is_symlink)):
                 self._ignore("not a file")
             elif self._is_photo(entry.name):
                 yield Source(folder / entry.name, legible(prefix + entry.name))
@@ -89,14 +89,6 @@ class Sources:
 
     def _ignore(self, reason: str) -> None:
         self.ignored[reason] = self.ignored.get(reason, 0) + 1
-
-
-def _is(kind: Callable[[], bool]) -> bool:
-    """What the system says of an entry; a link to itself is nothing."""
-    try:
-        return kind()
-    except OSError:
-        return False
 
 
 def _roots(asked: str, alone: bool) -> list[Source]:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from veil.albums.targets import Targets, views_mean
 from veil.albums.tracks import Course, Track
-from veil.albums.worker import COVERS, GROWTH, REPAINT, VIEWS, Plan, Row, Worker, whole_masks
+from veil.albums.worker import COVERS, REPAINT, SPARED, VIEWS, Plan, Row, Worker, whole_masks
 from veil.anonymization.anonymizer import paint
 from veil.data.split import face_seed
 from veil.faces.frames import Frame
@@ -20,7 +20,6 @@ from veil.maskers.budget import budget, covered
 from veil.maskers.protect import protected
 from veil.types import CROP, Embeddings, Faces, Images, Masks, Scores
 
-SPARED = "spared"
 ANOTHER = 0.15  # mean change of the clear crop, in [0, 1], from frame to frame, at which all is new
 Crop = Float[Tensor, "3 h w"]
 
@@ -37,7 +36,7 @@ class Lead:
         self.plan, self.worker, self.rules = plan, worker, worker.rules
         self.course = Course(track, self.rules.clips)
         self.middle = int(track.numbers[len(track.numbers) // 2])
-        self.action, self.attempt, self.ratio = self._first_action(), 0, 0.0
+        self.action, self.attempt, self.ratio = worker.rules.action(plan), 0, 0.0
         self.mask = torch.zeros(1, 1, CROP, CROP, dtype=torch.bool, device=worker.device)
         self.scores: Scores | None = None
         self.protected: Masks | None = None
@@ -47,12 +46,6 @@ class Lead:
         elif self.action != SPARED:
             self.mask, self.ratio = whole_masks(self.action, self.mask), 1.0
         self.begin()
-
-    def _first_action(self) -> str:
-        if self.plan.spared:
-            return SPARED
-        doubtful = self.plan.sighting.confidence < self.rules.sure
-        return self.rules.doubtful if doubtful else REPAINT
 
     def begin(self) -> None:
         """A round begins: nothing is measured yet."""
@@ -96,18 +89,10 @@ class Lead:
 
     def faces(self, crops: Images) -> Faces:
         """Crops of this face, as masker and inpainter take them: all from its one seed."""
-        key = f"{self.plan.seed_key}#{self._reseeded}" if self._reseeded else self.plan.seed_key
+        _, reseeded = self.rules.step(self.attempt)
+        key = f"{self.plan.seed_key}#{reseeded}" if reseeded else self.plan.seed_key
         seeds = torch.full((len(crops),), face_seed(key, self.rules.seed))
         return Faces(crops, torch.arange(len(crops)).to(crops.device), seeds, (key,) * len(crops))
-
-    @property
-    def _full(self) -> int:
-        """The attempt that masks the whole view; later ones change the seed."""
-        return next(step for step in range(100) if self.rules.masking.ratio * GROWTH**step >= 1)
-
-    @property
-    def _reseeded(self) -> int:
-        return max(self.attempt - self._full, 0)
 
     @property
     def can_grow(self) -> bool:
@@ -121,8 +106,8 @@ class Lead:
 
     def _mask(self) -> None:
         assert self.scores is not None
-        masking, ratio = self.rules.masking, min(self.rules.masking.ratio * GROWTH**self.attempt, 1.0)
-        size = (CROP, CROP)
+        masking, size = self.rules.masking, (CROP, CROP)
+        ratio, _ = self.rules.step(self.attempt)
         self.mask = budget(self.scores, ratio, masking.cells, size, self.protected, masking.raggedness)
         self.ratio = float(covered(self.mask)[0])
         self._before = None  # of another mask: it shows what this one hides

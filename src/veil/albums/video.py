@@ -10,9 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from veil.albums.lead import SPARED, Lead
+from veil.albums.lead import Lead
 from veil.albums.tracks import Seen, Tracker
-from veil.albums.worker import COVERS, REPAINT, Plan, Row, Sighting, Worker, whole_masks, window
+from veil.albums.worker import COVERS, REPAINT, SPARED, Plan, Row, Sighting, Worker, whole_masks, window
 from veil.anonymization.anonymizer import paint
 from veil.faces.align import Found, Pixels, paste_face
 from veil.faces.frames import Frame, Reader, Writer

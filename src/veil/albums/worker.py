@@ -1,5 +1,6 @@
 """Look at a photo, then cover its faces: what every engine runs, photo by photo."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -33,8 +34,8 @@ COVERS: dict[str, Inpainter] = {
     "pixelate": lambda faces, masks: pixelate(faces, masks, MOSAIC),
     "fill": fill,
 }
-REPAINT = "repaint"
-PASTED = ("spared", "blur", "pixelate", REPAINT, "fill")  # first to last
+REPAINT, SPARED = "repaint", "spared"
+PASTED = (SPARED, "blur", "pixelate", REPAINT, "fill")  # first to last
 OTHERS, VIEWS = "the person's other photos", "other views of the face"  # what a masker may follow
 Row = dict[str, Any]
 Vectors = dict[str, Float[Tensor, " d"]]  # of a face, by recogniser
@@ -64,6 +65,17 @@ class Rules:
     sure: float
     seed: int
     clips: Clips = field(default_factory=Clips)
+
+    def action(self, plan: "Plan") -> str:
+        """What is done to a face first."""
+        if plan.spared:
+            return SPARED
+        return self.doubtful if plan.sighting.confidence < self.sure else REPAINT
+
+    def step(self, attempt: int) -> tuple[float, int]:
+        """Of a repaint, from 0 on, the ratio, and how often the seed has changed: only once the ratio is 1."""
+        full = next(step for step in itertools.count() if self.masking.ratio * GROWTH**step >= 1)
+        return min(self.masking.ratio * GROWTH**attempt, 1.0), max(attempt - full, 0)
 
 
 class Sighting(NamedTuple):
@@ -170,15 +182,11 @@ class _State:
         self.places = [plan.sighting.found for plan in plans]
         self.crops = worker.crops(photo, self.places) if plans else torch.zeros(0, 3, CROP, CROP)
         self.paints, self.masks = self.crops.clone(), torch.zeros_like(self.crops[:, :1], dtype=torch.bool)
-        self.actions = ["spared" if plan.spared else self._first(plan) for plan in plans]
+        self.actions = [self.rules.action(plan) for plan in plans]
         self.ratios, self.tried, self.followed = [0.0] * len(plans), [0] * len(plans), [""] * len(plans)
         self._seen: dict[str, Tensor] | None = None  # cosines of what is shown now
         for name in COVERS:
             self._cover_whole([index for index, action in enumerate(self.actions) if action == name], name)
-
-    def _first(self, plan: Plan) -> str:
-        doubtful = plan.sighting.confidence < self.rules.sure
-        return self.rules.doubtful if doubtful and self.rules.doubtful != REPAINT else REPAINT
 
     def repaint(self, attempt: int) -> None:
         """Paint the faces that are still known, or all at the first attempt: a larger ratio, then another seed."""
@@ -190,9 +198,8 @@ class _State:
             self._repaint(who[start : start + BATCH], attempt)
 
     def _repaint(self, who: Sequence[int], attempt: int) -> None:
-        ratio = min(self.rules.masking.ratio * GROWTH**attempt, 1.0)
-        grown = next(step for step in range(attempt + 1) if self.rules.masking.ratio * GROWTH**step >= ratio)
-        faces = self._faces(who, attempt - grown if ratio == 1 else 0)
+        ratio, reseeded = self.rules.step(attempt)
+        faces = self._faces(who, reseeded)
         masks = self._masks(faces, who, ratio)
         self.paints[who], self.masks[who], self._seen = paint(self.worker.inpainter, faces, masks), masks, None
         for index, share in zip(who, covered(masks).tolist(), strict=True):

@@ -110,16 +110,16 @@ def _walked(root: Path) -> tuple[list[str], list[Path], Ignored]:
             name = f"{place}/{entry.name}" if place else entry.name
             if hidden(entry.name):
                 _note(ignored, HIDDEN, name)
-            elif _is(entry.is_dir):
+            elif entry_is(entry.is_dir):
                 (links if entry.is_symlink() else places).append(name)
-            elif _is(entry.is_file):
+            elif entry_is(entry.is_file):
                 files.append(name)
             else:
                 _note(ignored, BROKEN if entry.is_symlink() else "not a file", name)
     return files, sorted(folders), ignored
 
 
-def _is(kind: Callable[[], bool]) -> bool:
+def entry_is(kind: Callable[[], bool]) -> bool:
     """What the system says of an entry; a link to itself is nothing."""
     try:
         return kind()
